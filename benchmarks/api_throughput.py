@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from qkd.core.config import ApiSpec, PromptSpec
+from qkd.core.teacher_config import ApiSpec, PromptSpec
 from qkd.data.dataset import Dataset, split_dataset
 from qkd.teachers.api.teacher import ApiTeacher
 

@@ -45,6 +45,14 @@ memory = next(int(line.split()[1]) for line in open("/proc/self/status") if line
 print(json.dumps({{"seconds": min(times), "answers": [str(answer) for answer in answers], "memory": memory}}))
 """
 STUDENT = "from qkd import Student\nclassify = Student.load({folder!r}).predict"
+TEACHER = """
+from qkd import Run
+from qkd.pipeline.inputs import _fitted_teacher
+run = Run({run!r})
+classes = run.student.classes
+teacher = _fitted_teacher(run.folder, classes)
+classify = lambda texts: [classes[i] for i in teacher.predict_logits(texts).argmax(axis=1)]
+"""
 EXPORT = "sys.path.insert(0, {folder!r})\nfrom classify import predict as classify"
 LOGREG = """
 from qkd import Student
@@ -79,7 +87,7 @@ body = Transformer({folder!r})
 body = SentenceTransformer(modules=[body, Pooling(body.get_word_embedding_dimension())], device="cpu")
 model = SetFitModel(body, LogisticRegression(max_iter=1000), labels=sorted(set(labels)))
 data = Dataset.from_dict({{"text": train, "label": [sorted(set(labels)).index(label) for label in labels]}})
-arguments = TrainingArguments(num_iterations=1, num_epochs=1, batch_size=16, report_to="none")
+arguments = TrainingArguments(num_iterations=1, num_epochs=1, batch_size=16, report_to="none", save_strategy="no")
 Trainer(model, arguments, train_dataset=data).train()
 classify = lambda texts: [str(label) for label in model.predict(texts)]
 """

@@ -26,9 +26,10 @@ from scipy.stats import t as student_t
 from qkd.circuits import library
 from qkd.circuits.build import parse_observables
 from qkd.circuits.student import StudentCircuit
-from qkd.core.config import Config, TeacherSpec, make_config
+from qkd.core.config import Config, make_config
 from qkd.core.runs import RunFolder
 from qkd.core.specs import read_toml
+from qkd.core.teacher_config import TeacherSpec
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.trainable import make_trainable
 from qkd.experiments.candidates import recipe_file

@@ -63,6 +63,7 @@ def _homes(request, tmp_path, monkeypatch):
     """
     if request.node.get_closest_marker("no_cover"):
         monkeypatch.delenv(COUNTED, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("QKD_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("QKD_SNAPSHOTS", str(tmp_path / "snapshots"))
     if request.node.get_closest_marker("models") is None:

@@ -55,6 +55,8 @@ def test_the_folder_is_complete(run):
         "circuit.qasm",
         "README.md",
         "texts.safetensors",
+        "quick.json",
+        "quick.safetensors",
     }
     assert run.folder.path.parent.joinpath("latest").resolve() == run.folder.path
     assert len(run.history) == run.metrics.student.epochs <= 6

@@ -57,13 +57,13 @@ def run_hardware(
     Raises:
         QkdError: Something does not fit or costs too much, or the service refuses or does not answer.
     """
-    from qkd.hardware.request import DeviceRunRequest
+    from qkd.hardware.request import DeviceRunRequest, check_objects
     from qkd.hardware.run import run as run_
 
     device = options.get("device")
+    if device is not None and backend is not None:
+        raise ConfigError("device and backend are two names of one setting; give one of them")
     if device is not None and not isinstance(device, str | Path):
-        if backend is not None:
-            raise ConfigError("device and backend are both backends; give one of them")
         backend = device
         options = {**options, "device": None}
     check_objects(backend, service)
@@ -104,7 +104,7 @@ def learn(
     Raises:
         QkdError: See ``run_hardware``.
     """
-    from qkd.hardware.request import LearningRequest
+    from qkd.hardware.request import LearningRequest, check_objects
     from qkd.hardware.run import run as run_
 
     request = _request(LearningRequest, {**options, "run": _folder(run), "device": device}, confirm, dry_run)
@@ -118,23 +118,6 @@ def _folder(run: str | Path | Run) -> str | Path:
     return run if isinstance(run, str | Path) else run.folder.path
 
 
-def check_objects(backend: object, service: object) -> None:
-    """Refuse objects that are no backend or no client of IBM Quantum.
-
-    Raises:
-        ConfigError: One is neither, or both are given.
-    """
-    from qiskit.providers import BackendV2
-
-    if backend is not None and not isinstance(backend, BackendV2):
-        kind = f"the class {backend.__name__}" if isinstance(backend, type) else f"a {type(backend).__name__}"
-        raise ConfigError(f"the device is {kind}; give a name, a snapshot file or a BackendV2")
-    if service is not None and not callable(getattr(service, "backends", None)):
-        raise ConfigError(f"service is a {type(service).__name__}; give a QiskitRuntimeService")
-    if service is not None and backend is not None:
-        raise ConfigError("backend brings its own service; omit service=")
-
-
 def _request(kind: type[R], options: Mapping[str, Any], confirm: object, dry_run: bool) -> R:
     """Return the request that options describe, if something may be submitted without a question."""
     from qkd.core.specs import validated
@@ -143,6 +126,8 @@ def _request(kind: type[R], options: Mapping[str, Any], confirm: object, dry_run
     for option in options:
         if option not in known:
             raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
+    if options.get("device") == "":
+        raise ConfigError("the device's name is empty; give a name, a snapshot file or a BackendV2")
     if confirm is None and not (options.get("local") or dry_run):
         raise ConfigError("nothing was submitted; give a limit, such as confirm=lambda plan: plan.budget.seconds < 60")
     return validated(kind, options, "device run")

@@ -14,7 +14,7 @@ from qkd.core.runs import existing_run, find_folder
 from qkd.reports.run import parts, predicted_classes, probabilities_and_targets, results_table
 from qkd.results import Metrics, TestPrediction
 from qkd.results.base import Shown
-from qkd.results.reading import read_metrics, read_predictions
+from qkd.results.run import read_metrics, read_predictions
 
 if TYPE_CHECKING:
     import numpy as np

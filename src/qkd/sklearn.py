@@ -27,6 +27,7 @@ from qkd.core.config import Config, EngineSpec, LossSpec, StudentSpec, TrainSpec
 from qkd.data.dataset import validate_texts
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import make_encoder
+from qkd.encoders.static import fit_tables
 from qkd.simulation.factory import make_engine
 from qkd.student.classical import classical_form
 from qkd.student.cores import CLASSICAL, QuantumCore, StudentCore, make_control
@@ -224,7 +225,8 @@ class TextStudentClassifier(ClassifierMixin, BaseEstimator):
         """
         from sklearn.base import clone
 
-        self._encoder = make_encoder(self.encoder) if isinstance(self.encoder, str) else self.encoder
+        encoder = make_encoder(self.encoder) if isinstance(self.encoder, str) else self.encoder
+        self._encoder = fit_tables(encoder, validate_texts(list(X)))
         default = QuantumStudentClassifier(qubits=MAX_DEFAULT_QUBITS, dropout=0.5, lr=0.005)
         self.classifier_ = clone(self.classifier if self.classifier is not None else default)
         options = {} if teacher_logits is None else {"teacher_logits": teacher_logits}

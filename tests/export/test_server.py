@@ -12,13 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from qkd.core.errors import FolderError
+from qkd.core.errors import ConfigError, DataError, FolderError
+from qkd.student.about import About, Validation
+from qkd.student.bundle import Student
 from tests.export.conftest import CLASSES
 from tests.processes import qkd
 
 httpx = pytest.importorskip("httpx")
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
+from qkd.export.quick import find_quick
 from qkd.export.server import load_model, make_app
 
 
@@ -135,20 +138,65 @@ def test_a_student_folder_is_served_and_a_changed_export_refused(hashing_student
         load_model(page)
 
 
+def test_a_run_is_served_with_a_threshold(hashing_student, some_texts, tmp_path):
+    top = np.sort(hashing_student.predict_proba(some_texts).max(axis=1)).repeat(20)
+    correct = tuple((np.arange(len(top)) >= len(top) // 4).tolist())
+    known = Validation(confidences=tuple(top.tolist()), correct=correct, teacher_accuracy=0.9)
+    Student(hashing_student.model, hashing_student.encoder, About(validation=known)).save(tmp_path / "student")
+    model = load_model(tmp_path / "student", defer=0.1)
+    assert model.threshold == load_model(tmp_path / "student", defer="teacher").threshold
+    assert 0.75 < np.mean(top >= model.threshold) < 0.9
+    with pytest.raises(DataError, match=r"every text is deferred\. Omit defer"):
+        load_model(tmp_path / "student", defer=1e-6)
+    folder = hashing_student.export(tmp_path / "out", check=False).folder
+    with pytest.raises(ConfigError, match="an export has its own threshold"):
+        load_model(folder, defer=0.1)
+
+
 def test_onnx_exports_are_served(static_student, some_texts, tmp_path):
     pytest.importorskip("onnxruntime")
     model = load_model(static_student.export(tmp_path / "out", "onnx", check=False).folder)
     assert np.allclose(model.predict_proba(some_texts), static_student.predict_proba(some_texts), atol=1e-5)
 
 
+def predict_without_torch(*words):
+    """The answers of ``qkd predict``, and which of torch and Qiskit it imported."""
+    code = "import sys; from qkd.cli import main\ntry: main()\nfinally: print({'torch', 'qiskit'} & set(sys.modules))"
+    command = [sys.executable, "-c", code, "predict", *words, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    answer, loaded = done.stdout.splitlines()
+    return json.loads(answer), loaded
+
+
 def test_predict_takes_an_export_and_imports_neither_torch_nor_qiskit(hashing_student, some_texts, tmp_path):
     folder = hashing_student.export(tmp_path / "out", check=False, threshold=0.9).folder
-    code = "import sys; from qkd.cli import main\ntry: main()\nfinally: print({'torch', 'qiskit'} & set(sys.modules))"
-    words = ["predict", some_texts[0], "--run", str(folder), "--json"]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
-    answer, loaded = done.stdout.splitlines()
-    exact, row = hashing_student.predict_proba([some_texts[0]])[0], json.loads(answer)
+    row, loaded = predict_without_torch(some_texts[0], "--run", str(folder))
+    exact = hashing_student.predict_proba([some_texts[0]])[0]
     assert np.allclose(list(row["probabilities"].values()), exact, atol=1e-5) and loaded == "set()"
     assert row["deferred"] == (exact.max() < 0.9)
-    refused = qkd(*words, "--defer", "0.1")
+    refused = qkd("predict", some_texts[0], "--run", str(folder), "--defer", "0.1")
     assert refused.returncode == 1 and "an export has its own threshold" in refused.stderr
+
+
+@pytest.mark.parametrize("kind", ["hashing", "static"])
+def test_predict_with_a_bundle_imports_neither_torch_nor_qiskit(
+    kind, hashing_student, static_student, some_texts, tmp_path
+):
+    student = hashing_student if kind == "hashing" else static_student
+    student.save(tmp_path / "student")
+    row, loaded = predict_without_torch(some_texts[0], "--run", str(tmp_path))
+    exact = student.predict_proba([some_texts[0]])[0]
+    assert np.allclose(list(row["probabilities"].values()), exact, atol=1e-5) and loaded == "set()"
+    model = load_model(tmp_path / "student")
+    assert np.allclose(model.predict_proba(some_texts), student.predict_proba(some_texts), atol=1e-5)
+
+
+def test_a_bundle_whose_files_changed_is_read_by_the_student_itself(hashing_student, some_texts, tmp_path):
+    hashing_student.save(tmp_path / "student")
+    assert find_quick(tmp_path / "student") is not None
+    config = tmp_path / "student" / "config.json"
+    config.write_text(config.read_text("utf-8").replace("plain", "other"), "utf-8")
+    assert find_quick(tmp_path / "student") is None
+    assert load_model(tmp_path / "student").classes[2] == "other"
+    (tmp_path / "student" / "quick.json").write_text("{")
+    assert find_quick(tmp_path / "student") is None

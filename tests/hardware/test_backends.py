@@ -3,7 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from qiskit.circuit import Measure, Parameter
+from qiskit.circuit.library import RGate, RXXGate, RZGate
+from qiskit.providers import BackendV2, Options
 from qiskit.providers.fake_provider import GenericBackendV2
+from qiskit.transpiler import Target
+from qiskit_aer import AerSimulator
 
 import qkd
 from qkd import QkdError
@@ -78,6 +83,51 @@ def test_a_plan_of_a_backend_object_is_collected_with_that_object(folder):
         collect(folder)
     [device_run] = collect(folder, backend=backend)
     assert device_run.result.texts == 4
+
+
+def test_gates_of_other_providers(folder, tmp_path):
+    """Trapped ions: gates ``r``, ``rz`` and ``rxx`` between all pairs, without numbers about errors."""
+    ions = Ions()
+    options = {"samples": 6, "shots": 512, "confirm": lambda plan: True}
+    device_runs = qkd.run_hardware(folder, backend=ions, mitigation="none,affine", **options)
+    assert all(device_run.result.rms.value < 0.1 for device_run in device_runs)
+    compiled = qkd.transpile("hardware", ions, qubits=4)
+    assert set(compiled.student.circuit.count_ops()) <= {"r", "rz", "rxx"}
+    assert qkd.devices.load(str(qkd.devices.save(ions, tmp_path))).name == "ions"
+    [rehearsed] = qkd.run_hardware(folder, backend=ions, mitigation="readout", local=True, **options)
+    assert rehearsed.result.rms.value < 0.1
+
+
+def test_a_backend_of_the_same_name_with_other_gates_gets_a_plan_of_its_own(folder):
+    options = {"samples": 4, "shots": 128, "mitigation": "none", "seed": 7, "confirm": lambda plan: True}
+    with pytest.raises(KeyboardInterrupt):
+        qkd.run_hardware(folder, backend=Interrupted(5, seed=3), **options)
+    other = GenericBackendV2(5, basis_gates=["cz", "rz", "sx", "x"], seed=3)
+    [done] = qkd.run_hardware(folder, backend=other, **options)
+    assert "cz" in done.plan.student.circuit.count_ops()
+
+
+class Ions(BackendV2):
+    """A simulator of trapped ions whose target has no places and no errors."""
+
+    max_circuits = 50
+
+    def __init__(self):
+        super().__init__(name="ions")
+        self._target = Target(num_qubits=6)
+        for gate in (RZGate(Parameter("a")), RGate(Parameter("a"), Parameter("b")), RXXGate(Parameter("a")), Measure()):
+            self._target.add_instruction(gate)
+
+    @property
+    def target(self):
+        return self._target
+
+    @classmethod
+    def _default_options(cls):
+        return Options(shots=100)
+
+    def run(self, circuits, shots=100, **_):
+        return AerSimulator().run(circuits, shots=shots, seed_simulator=1)
 
 
 class Interrupted(GenericBackendV2):

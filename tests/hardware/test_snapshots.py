@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
-from qiskit.circuit.library import PhaseGate, U1Gate, U2Gate, U3Gate, UGate
+from qiskit.circuit.library import PhaseGate, RGate, RYGate, U1Gate, U2Gate, U3Gate, UGate
 from qiskit.quantum_info import Operator, SparsePauliOp, Statevector
 from qiskit_aer import AerSimulator
 
@@ -38,13 +38,15 @@ def test_a_snapshot_is_estimated_and_rehearsed(folder, device, client):
     assert result.texts == 2 and result.device == device
 
 
-@pytest.mark.parametrize("name", ["u1", "u2", "u3", "u", "p"])
+@pytest.mark.parametrize("name", ["u1", "u2", "u3", "u", "p", "r", "ry"])
 def test_parameterized_gates_reach_the_client_as_rotations_with_the_same_values(name):
     angle = Parameter("a")
     kind, params = {
         "u1": (U1Gate, [angle]),
         "u2": (U2Gate, [0.3, 2 * angle]),
         "u3": (U3Gate, [angle, 0.3, -0.2]),
+        "r": (RGate, [angle, 0.4]),
+        "ry": (RYGate, [angle]),
         "u": (UGate, [0.4, angle, 0.1 - angle]),
         "p": (PhaseGate, [angle]),
     }[name]

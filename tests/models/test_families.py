@@ -81,3 +81,20 @@ def test_a_model_without_token_embeddings_is_refused(tmp_path):
     CanineModel(config).save_pretrained(folder)
     with pytest.raises(QkdError, match="canine has no table of token embeddings"):
         make_encoder(str(folder)).encode(["the cat"])
+
+
+def test_modules_of_sentence_transformers_that_qkd_does_not_run_are_named(tmp_path, capfd):
+    folder = save_family(tmp_path / "model", "bert", "encoder")
+    (folder / "1_Pooling").mkdir()
+    kinds = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+    modules = [{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in kinds.items()]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    for config in ({"pooling_mode": "cls"}, {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}):
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(config))
+        make_encoder(f"{folder}?pooling=first")
+        assert capfd.readouterr().err == ""
+        make_encoder(str(folder))
+        assert "pools this model by first, and qkd by mean" in capfd.readouterr().err
+    (folder / "modules.json").write_text(json.dumps([*modules, {"type": "models.Dense", "path": "3_Dense"}]))
+    make_encoder(f"{folder}?pooling=first")
+    assert "without its module Dense" in capfd.readouterr().err

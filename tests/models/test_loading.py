@@ -197,9 +197,17 @@ def test_a_gguf_file_that_lacks_weights_is_refused_rather_than_filled_with_chanc
     )
     save_gguf(tmp_path / "tiny.gguf", folder)
     with pytest.raises(
-        QkdError, match=r"lacks 1 weights that are used and would be random \(model\.layers\.1\.mlp\.up_proj\.weight\)"
+        QkdError, match=r"tiny\.gguf: the file lacks 1 weights .* random \(model\.layers\.1\.mlp\.up_proj\.weight\)"
     ):
         Backbone(str(tmp_path / "tiny.gguf"))
+
+
+@pytest.mark.parametrize("size", [0, 3, 4, 24, 100, 2000, -1])
+def test_a_gguf_file_that_was_cut_is_one_sentence(tmp_path, model, size):
+    save_gguf(tmp_path / "whole.gguf", model)
+    (tmp_path / "cut.gguf").write_bytes((tmp_path / "whole.gguf").read_bytes()[:size])
+    with pytest.raises(QkdError, match=r"cut\.gguf: cannot be read as a GGUF model"):
+        Backbone(str(tmp_path / "cut.gguf"))
 
 
 def test_a_folder_is_stored_by_its_absolute_path(model, tmp_path, monkeypatch):

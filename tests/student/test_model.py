@@ -196,6 +196,16 @@ def test_a_student_can_be_copied_and_pickled_after_use(bundle, copied):
         assert np.array_equal(student.logits(texts), expected)  # nothing is shared
 
 
+def test_a_student_goes_through_torch_export(bundle, tmp_path):
+    student = Student.load(bundle)
+    rows = student.encoder.encode(["one text", "another text", "a third"])
+    sizes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(student.to_torch(), (torch.zeros(2, 16),), dynamic_shapes=sizes)
+    torch.export.save(program, tmp_path / "student.pt2")
+    read = torch.export.load(tmp_path / "student.pt2").module()
+    np.testing.assert_allclose(read(torch.as_tensor(rows)).numpy(), student.model.logits(rows), atol=1e-5)
+
+
 def test_a_bundle_that_reads_back_differently_is_not_saved(bundle, monkeypatch, tmp_path):
     student = Student.load(bundle)
     with torch.no_grad():

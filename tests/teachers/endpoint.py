@@ -29,7 +29,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
-from qkd.core.config import ApiSpec, PromptSpec
+from qkd.core.teacher_config import ApiSpec, PromptSpec
 from qkd.data.dataset import Dataset, split_dataset
 from qkd.teachers.api.teacher import ApiTeacher
 from tests.models.conftest import SENTENCES

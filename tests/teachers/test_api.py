@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from qkd.core import cache
-from qkd.core.config import ApiSpec, PromptSpec, make_config
+from qkd.core.config import make_config
 from qkd.core.errors import BudgetError, ConfigError, ModelError, ServiceError
+from qkd.core.teacher_config import ApiSpec, PromptSpec
 from qkd.data.dataset import Dataset, split_dataset
 from qkd.teachers.api.endpoint import Endpoint, safe_url
 from qkd.teachers.api.teacher import ApiTeacher
@@ -196,6 +197,8 @@ def test_a_job_continues_after_its_server_died(server, prompt):
         remote.fit(dataset, splits)
     server.faults = None
     before = len(server.requests)
+    remote.fit(dataset, splits)
+    assert remote.budget.spent.requests == len(server.requests)
     again = teacher(server, prompt, api_source="next-token")
     again.fit(dataset, splits)
     again.logits(dataset.texts)

@@ -47,6 +47,7 @@ def serve(
     ] = LATEST,
     host: Annotated[str, typer.Option(help="The address; other than loopback is open to the network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 8000,
+    defer: Defer = None,
 ) -> None:
     """Answer HTTP requests: POST /predict, GET /health, an OpenAPI page at /.
 
@@ -58,4 +59,4 @@ def serve(
     if host not in ("127.0.0.1", "::1", "localhost"):
         log.warning(f"--host {host}: everybody who reaches this address can send texts; there are no accounts")
     log.info(f"http://{host}:{port} (Ctrl-C stops)")
-    server.serve(target, host, port)
+    server.serve(target, host, port, risk_of(defer))

@@ -142,16 +142,19 @@ def predict(
 
     Example: qkd predict "a text" --run runs/latest
     """
+    from qkd.export.quick import quick_folder
+
     check_suffix(output)
     texts = list(texts or ())
     if texts == ["-"] or not (texts or spec.file or sys.stdin.isatty()):
         texts = _from_standard_input()
-    if (spec.run / "export.json").is_file():
-        from qkd.export.server import predict_with_export
+    is_export, deferring = (spec.run / "export.json").is_file(), defer is not None or ask_teacher
+    if is_export and deferring:
+        raise ConfigError(f"{spec.run}: an export has its own threshold; export with --defer, or name the run")
+    if is_export or (not (deferring or spec.file) and quick_folder(spec.run)):
+        from qkd.export.server import predict_quickly
 
-        if defer is not None or ask_teacher:
-            raise ConfigError(f"{spec.run}: an export has its own threshold; export with --defer, or name the run")
-        rows = predict_with_export(spec.run, texts, spec.file, spec.text_column or "text")
+        rows = predict_quickly(spec.run, texts, spec.file, spec.text_column or "text")
     else:
         from qkd import api
 

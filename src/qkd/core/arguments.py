@@ -10,18 +10,19 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from importlib import import_module
+from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin
 
-import numpy as np
-
-from qkd.core.console import suppressed_output
+from qkd.core.console import one_line, suppressed_output
 from qkd.core.errors import ConfigError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _PLAIN = {str: "a string", Path: "a path", bool: "True or False", int: "a whole number", float: "a number"}
+_PLURAL = {str: "strings", Any: "values", int: "whole numbers", float: "numbers"}
 
 
 def public(function: Callable[P, T]) -> Callable[P, T]:
@@ -40,6 +41,9 @@ def public(function: Callable[P, T]) -> Callable[P, T]:
         for name, value in bound.arguments.items():
             if name in kinds and not _fits(value, kinds[name]):
                 raise ConfigError(f"{name} is {_shown(value)}, not {_described(kinds[name])}")
+        for name, value in {**bound.arguments, **bound.kwargs}.items():
+            if isinstance(value, str | Path) and "\0" in str(value) and name != "texts":
+                raise ConfigError(f"{name} contains a null byte; remove it")
         with suppressed_output() if bound.arguments.get("quiet") else nullcontext():
             return function(*args, **options)
 
@@ -75,7 +79,7 @@ class _Loaded(dict[str, Any]):
         import qkd
 
         if name == "np":
-            return np
+            return import_module("numpy")
         for home in (qkd, qkd.data, qkd.circuits, qkd.devices):
             if name in dir(home):
                 return getattr(home, name)
@@ -88,23 +92,23 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin in (Union, UnionType):
         return any(_fits(value, part) for part in parts)
     if origin is Sequence:
-        inner = (isinstance(value, Sequence) and not isinstance(value, str | bytes)) or hasattr(value, "__array__")
-        return inner and (parts[0] is not str or all(isinstance(item, str) for item in value))
+        inner = (isinstance(value, Sequence) and not isinstance(value, str | bytes)) or getattr(value, "ndim", 0) > 0
+        return inner and (parts[0] is Any or all(_fits(item, parts[0]) for item in value))
     if origin is Mapping:
         return isinstance(value, Mapping)
     if origin is Callable:
         return callable(value)
     if kind is float:
-        return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        return isinstance(value, Real) and not isinstance(value, bool)
     if kind is int:
-        return isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return isinstance(value, Integral) and not isinstance(value, bool)
     if kind is bool:
-        return isinstance(value, bool | np.bool_)
+        return isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool"
     if kind is Any:
         return True
     if getattr(kind, "_is_protocol", False):
         names = {*kind.__annotations__, *(name for name in vars(kind) if not name.startswith("_"))}
-        return not isinstance(value, type) and all(hasattr(value, name) for name in names)
+        return not isinstance(value, type) and names <= {*dir(value)}  # hasattr would load a model
     return not isinstance(kind, type) or isinstance(value, kind)
 
 
@@ -116,7 +120,8 @@ def _described(kind: Any) -> str:
         if part is NoneType:
             words.append("None")
         elif get_origin(part) is Sequence:
-            words.append("a list of strings" if get_args(part)[0] is str else "a list")
+            inner = get_args(part)[0]
+            words.append(f"a list of {_PLURAL.get(inner) or getattr(inner, '__name__', inner)}")
         else:
             words.append(_PLAIN.get(part) or f"a {getattr(part, '__name__', part)}")
     return " or ".join(words)
@@ -125,4 +130,7 @@ def _described(kind: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    return "None" if value is None else f"{value!r:.40} ({type(value).__name__})"
+    kind = type(value).__name__
+    if value is None or not isinstance(value, str | bytes | int | float | complex | list | tuple | dict | set):
+        return "None" if value is None else f"a {kind}"
+    return f"{one_line(repr(value)):.40} ({kind})"

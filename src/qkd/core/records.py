@@ -7,11 +7,11 @@ error that names the faulty entry.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from qkd.core.errors import FolderError
+from qkd.core.errors import ConfigError, FolderError
 from qkd.core.files import read_json
 
 T = TypeVar("T")
@@ -22,7 +22,32 @@ MAX_CLASSES = 10_000
 """Largest number of classes."""
 
 
-class Record(BaseModel):
+class _Sentences(type(BaseModel)):  # type: ignore[misc]
+    """Calls of a class whose errors are sentences."""
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            raise ConfigError(cls.explain(error)) from None
+
+
+if TYPE_CHECKING:
+    _Base = BaseModel
+else:
+    _Base = _Sentences("_Base", (BaseModel,), {"__module__": __name__})
+
+
+class CheckedModel(_Base):
+    """A pydantic model whose calls raise ``ConfigError``."""
+
+    @classmethod
+    def explain(cls, error: ValidationError) -> str:
+        """Return an error in one sentence."""
+        return f"{cls.__name__}: {_first(error)}"
+
+
+class Record(CheckedModel):
     """A frozen table of a file with finite numbers; unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -58,6 +83,10 @@ def checked(value: Any, schema: type[T], path: Path, remedy: str) -> T:
     try:
         return TypeAdapter(schema).validate_python(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise FolderError(f"{path}: damaged ({place or 'the file'}: {first['msg'].lower()}); {remedy}") from None
+        raise FolderError(f"{path}: damaged ({_first(error)}); {remedy}") from None
+
+
+def _first(error: ValidationError) -> str:
+    """Return place and message of the first of several errors."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg'].lower()}"

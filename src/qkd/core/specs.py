@@ -7,20 +7,44 @@ from __future__ import annotations
 
 import reprlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from qkd.core.errors import ConfigError, FolderError, nearest
 from qkd.core.files import MAX_TOML_BYTES, read_text
+from qkd.core.records import CheckedModel
 
 S = TypeVar("S", bound="Spec")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Number = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed that every generator of random numbers takes."""
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Part = Annotated[float, Field(gt=0, le=1)]
+
+
+def several(value: Any) -> Any:
+    """Accept one word as a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+def _split_words(value: Any) -> Any:
+    """Split words such as "3,4,5", as a command line gives them."""
+    words = [value] if isinstance(value, str) else value
+    if isinstance(words, Iterable):
+        return tuple(part for word in words for part in (word.split(",") if isinstance(word, str) else [word]))
+    return value
+
+
+Layout = Annotated[tuple[Number, ...] | None, BeforeValidator(_split_words)]
+"""Physical qubits."""
+Names = Annotated[tuple[str, ...] | None, BeforeValidator(_split_words)]
+Words = Annotated[tuple[str, ...], BeforeValidator(several), Field(min_length=1)]
 
 
 def option(default: Any, sentence: str) -> Any:
@@ -28,26 +52,15 @@ def option(default: Any, sentence: str) -> Any:
     return Field(default, description=sentence)
 
 
-class _Sentences(type(BaseModel)):  # type: ignore[misc]
-    """Calls of a class of settings, whose errors are sentences."""
-
-    def __call__(cls, *args: Any, **values: Any) -> Any:
-        try:
-            return super().__call__(*args, **values)
-        except ValidationError as error:
-            raise ConfigError(_sentence(cls, error, None)) from None
-
-
-if TYPE_CHECKING:
-    _Base = BaseModel
-else:
-    _Base = _Sentences("_Base", (BaseModel,), {"__module__": __name__})
-
-
-class Spec(_Base):
+class Spec(CheckedModel):
     """A frozen table of settings; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @classmethod
+    def explain(cls, error: ValidationError) -> str:
+        """Return an error in one sentence."""
+        return _sentence(cls, error, None)
 
 
 def validated(spec: type[S], values: Mapping[str, Any], where: str | None = None) -> S:

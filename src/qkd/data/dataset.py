@@ -53,6 +53,9 @@ class Dataset:
             if isinstance(values, str) or not hasattr(values, "__iter__"):
                 raise DataError(f"{name} is {_a(values)}; give a list of strings")
             object.__setattr__(self, name, tuple(values))
+            for value in getattr(self, name):
+                if not isinstance(value, str):
+                    raise DataError(f"{name} contain {_a(value)} ({value!r:.40}); give strings")
         if len(self.texts) != len(self.labels):
             raise DataError(f"{self.source}: {len(self.texts)} texts but {len(self.labels)} labels; give one for each")
         object.__setattr__(self, "rows", tuple(range(len(self.texts)) if self.rows is None else self.rows))
@@ -79,6 +82,8 @@ def validate_texts(texts: Sequence[str]) -> list[str]:
     """Return N texts as a list."""
     if isinstance(texts, str | bytes):
         raise DataError("texts is one string; give a list of strings, such as ['a text']")
+    if hasattr(texts, "columns"):
+        raise DataError(f"texts is {_a(texts)}; give one of its columns")
     try:
         rows = list(texts)
     except TypeError:
@@ -153,7 +158,7 @@ def split_dataset(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed
         DataError: There is one class only, a class has too few texts, or the fractions leave no training texts.
     """
     parts = np.full(len(dataset.texts), TRAIN) if dataset.parts is None else np.array(dataset.parts)
-    if valid + test >= 1 or min(valid, test) <= 0:
+    if not (valid + test < 1 and valid > 0 and test > 0):
         raise DataError(f"valid = {valid} and test = {test} must be above 0 and leave some texts for training")
     if len(dataset.classes) < 2:
         raise DataError(

@@ -208,7 +208,10 @@ def compile_for(
         circuit = student
     elif inputs is not None or observables is not None:
         raise CircuitError("inputs= and observables= belong to a QuantumCircuit; other circuits have their own")
-    if not isinstance(circuit, StudentCircuit):
+    if isinstance(circuit, StudentCircuit):
+        if options.get("qubits") is not None or options.get("layers") is not None:
+            raise CircuitError("qubits= and layers= belong to a circuit's name or file; an object has its own")
+    else:
         circuit = _load(circuit, options.get("qubits"), options.get("layers"))
     return Compiled(circuit, transpile(circuit, machine, chosen), machine, chosen)
 

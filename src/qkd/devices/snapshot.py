@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import glob
 import json
 import re
 from dataclasses import asdict, dataclass, replace
@@ -239,8 +240,7 @@ def write_snapshot(calibration: Calibration, path: Path) -> None:
 
 def saved_files(name: str) -> list[Path]:
     """Return the user's snapshot files of a device, oldest calibration first."""
-    files = [path for folder in user_dirs("snapshots") for path in folder.glob(f"{name}-????-??-??.json")]
-    return sorted(files, key=lambda path: path.name)
+    return _files(name, "????-??-??.json")
 
 
 def learned_path(name: str, date: datetime.datetime) -> Path:
@@ -250,7 +250,13 @@ def learned_path(name: str, date: datetime.datetime) -> Path:
 
 def learned_files(name: str) -> list[Path]:
     """Return the user's snapshot files of a device with learned errors, oldest first."""
-    files = [path for folder in user_dirs("snapshots") for path in folder.glob(f"{name}-????-??-??*-learned.json")]
+    return _files(name, "????-??-??*-learned.json")
+
+
+def _files(name: str, pattern: str) -> list[Path]:
+    if Path(name).name != name:  # a path is no name of a device
+        return []
+    files = [path for folder in user_dirs("snapshots") for path in folder.glob(f"{glob.escape(name)}-{pattern}")]
     return sorted(files, key=lambda path: path.name)
 
 

@@ -11,19 +11,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from qkd.core import cache
 from qkd.core.cache import Key
+from qkd.core.console import log
 from qkd.core.errors import ModelError, nearest
+from qkd.core.files import read_json
 from qkd.encoders.combined import JoinedEncoder
 from qkd.encoders.protocol import Encoder, EncoderRequest, embed_texts, unit
 from qkd.models.backbone import POOLINGS, Backbone
 from qkd.models.linear_probes import leave_one_out, squared_errors
 from qkd.models.transformer import Loading
-from qkd.results.run import SelectionTrial
+from qkd.results.teacher import SelectionTrial
 
+# qkd's pooling for each name in a folder of sentence-transformers, of its new and of its old format
+SENTENCE_POOLINGS = {
+    "cls": "first",
+    "pooling_mode_cls_token": "first",
+    "mean": "mean",
+    "pooling_mode_mean_tokens": "mean",
+    "max": "max",
+    "pooling_mode_max_tokens": "max",
+    "lasttoken": "last",
+    "pooling_mode_lasttoken": "last",
+}
 # The layers of ``?layers=auto``, which ``choose_layers`` replaces.
 AUTO: tuple[int, ...] = ()
 # Maximum number of layers of one pass that the cache keeps, evenly spaced, including the last one.
@@ -185,8 +199,36 @@ def make(request: EncoderRequest) -> TransformerEncoder:
     if choice and choice != "auto":
         layers = tuple(request.number("layers", layer, least=0) for layer in choice.split(","))
     loading = replace(request.loading, max_tokens=tokens)
-    pooling = options.get("pooling", "mean")
-    return TransformerEncoder(request.name, request.model, loading, layers, pooling, request.arrays)
+    encoder = TransformerEncoder(
+        request.name, request.model, loading, layers, options.get("pooling", "mean"), request.arrays
+    )
+    _compare_modules(encoder, Path(encoder.whole.source.path))
+    return encoder
+
+
+def _compare_modules(encoder: TransformerEncoder, folder: Path) -> None:
+    """Warn where a folder of sentence-transformers computes its embeddings in another way than qkd."""
+    if not (folder / "modules.json").is_file():
+        return
+    modules = read_json(folder / "modules.json")
+    for module in modules if isinstance(modules, list) else ():
+        kind = str(module.get("type")).rpartition(".")[2] if isinstance(module, dict) else ""
+        if kind == "Pooling":
+            config = read_json(folder / str(module.get("path")) / "config.json")
+            modes = [] if not isinstance(config, dict) else [str(config.get("pooling_mode"))]
+            modes += [key for key, value in config.items() if value is True] if modes else []
+            wanted = [ours for mode, ours in SENTENCE_POOLINGS.items() if mode in modes]
+            if wanted != [encoder.pooling]:
+                log.warning(
+                    f"encoder '{encoder.name}': sentence-transformers pools this model by "
+                    f"{' and '.join(wanted or modes)}, and qkd by {encoder.pooling}; set ?pooling= to one of "
+                    f"{', '.join(POOLINGS)}"
+                )
+        elif kind not in ("Transformer", "Normalize"):
+            log.warning(
+                f"encoder '{encoder.name}': qkd reads the transformer without its module {kind}, so embeddings are not "
+                "those of sentence-transformers; pass that model as an object in Python to use it whole"
+            )
 
 
 def layer_candidates(layers: Sequence[int]) -> list[tuple[int, ...]]:

@@ -49,7 +49,7 @@ def write(request: ExportRequest, folder: Path) -> None:
     encoder, arrays = describe_encoder(request.student.encoder, request.int8)
     core, core_arrays = describe_core(request.form)
     form = request.form
-    arrays |= core_arrays | {"weight": form.weight, "bias": form.bias, "head": form.head, "head_bias": form.head_bias}
+    arrays |= core_arrays | form_arrays(form)
     data = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
     model = {
         "format": classify.FORMAT,
@@ -85,6 +85,11 @@ def module_functions() -> str:
     """Return the part of ``classify.py`` that is the same for every runtime: its functions and its command line."""
     sections = {match[2]: match[3] for match in _SECTION.finditer(Path(classify.__file__).read_text("utf-8"))}
     return f"{sections['module']}\n"
+
+
+def form_arrays(form: ClassicalForm) -> dict[str, np.ndarray]:
+    """Return projection and head of a classical form."""
+    return {"weight": form.weight, "bias": form.bias, "head": form.head, "head_bias": form.head_bias}
 
 
 def describe_core(form: ClassicalForm) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -17,7 +17,7 @@ from qkd.circuits.build import observable_text
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import ModelError
 from qkd.core.files import write_text
-from qkd.export.numpy_format import describe_core, describe_encoder, describe_gates
+from qkd.export.numpy_format import describe_core, describe_encoder, describe_gates, form_arrays
 from qkd.export.request import ExportRequest, Predictions, run_runtime
 from qkd.student.bundle import Student
 from qkd.student.classical import ClassicalForm, classical_form
@@ -111,12 +111,11 @@ def _encoded(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, str]]:
 
 def _describe_form(form: ClassicalForm, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     core, own = describe_core(form)
-    linear = {"weight": form.weight, "bias": form.bias, "head": form.head, "head_bias": form.head_bias}
     return {
         "classes": list(form.classes),
         "angle_map": form.angle_map,
         "core": core,
-        "arrays": _encoded({**arrays, **own, **linear}),
+        "arrays": _encoded({**arrays, **own, **form_arrays(form)}),
     }
 
 

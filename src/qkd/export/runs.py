@@ -8,7 +8,7 @@ from typing import Any, Literal
 from qkd.core.errors import DataError
 from qkd.core.runs import RunFolder
 from qkd.export.registry import Exported, export_student
-from qkd.results.reading import read_predictions
+from qkd.results.run import read_predictions
 from qkd.student.bundle import Student
 from qkd.student.deferral import find_deferral
 
@@ -38,10 +38,19 @@ def export_run(
     """
     student = Student.load(run)
     if defer is not None:
-        deferral = find_deferral(student, None if defer == "teacher" else defer)
-        if deferral.threshold is None:
-            raise DataError(f"{deferral.describe()} Export without --defer, or allow more errors")
-        options["threshold"] = deferral.threshold
+        options["threshold"] = find_threshold(student, defer)
     folder = RunFolder(Path(run).resolve())
     texts = [row.text for row in read_predictions(folder)] if folder.predictions.is_file() else []
     return export_student(student, out or folder.path / "exports" / format, format, texts, check, **options)
+
+
+def find_threshold(student: Student, defer: float | Literal["teacher"]) -> float:
+    """Return the smallest probability of an answer that is not deferred.
+
+    Raises:
+        QkdError: Every text would be deferred, or the run has no validation texts.
+    """
+    deferral = find_deferral(student, None if defer == "teacher" else defer)
+    if deferral.threshold is None:
+        raise DataError(f"{deferral.describe()} Omit --defer, or allow more errors")
+    return deferral.threshold

@@ -9,16 +9,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from qkd.core.console import held
-from qkd.core.errors import DataError, FolderError, require_extra
+from qkd.core.errors import ConfigError, DataError, FolderError, require_extra
 from qkd.core.version import VERSION
 from qkd.data.dataset import validate_texts
 from qkd.export import classify
 from qkd.export.openapi import MAX_TEXT_CHARACTERS, MAX_TEXTS, describe_server, render_page
+from qkd.export.quick import find_quick
 from qkd.export.registry import MANIFEST, read_manifest
 from qkd.results import Prediction
 
@@ -53,18 +54,30 @@ class Model:
     threshold: float | None = None
 
 
-def load_model(target: str | Path) -> Model:
+def load_model(target: str | Path, defer: float | Literal["teacher"] | None = None) -> Model:
     """Return the classifier of a run, a student folder or an export; code in the folder is not run.
 
+    Args:
+        target: The folder.
+        defer: Largest error rate among answered texts, or ``teacher`` for the teacher's; an export has its own.
+
     Raises:
-        QkdError: The folder holds none, or an export that was changed or cannot be served.
+        QkdError: The folder holds none, or an export that was changed or cannot be served, or every text would be
+            deferred.
     """
     folder = Path(target)
     if not (folder / MANIFEST).is_file():
+        quick = find_quick(folder) if defer is None else None
+        if quick is not None:
+            return Model(str(folder), quick.classes, quick.predict_proba)
+        from qkd.export.runs import find_threshold
         from qkd.student.bundle import Student
 
         student = Student.load(folder)
-        return Model(str(folder), student.classes, student.predict_proba)
+        threshold = None if defer is None else find_threshold(student, defer)
+        return Model(str(folder), student.classes, student.predict_proba, threshold)
+    if defer is not None:
+        raise ConfigError(f"{folder}: an export has its own threshold; export with --defer, or name the run")
     manifest = read_manifest(folder)
     kind, threshold = manifest["format"], manifest.get("threshold")
     if kind == "numpy":
@@ -80,13 +93,13 @@ def load_model(target: str | Path) -> Model:
     )
 
 
-def predict_with_export(
+def predict_quickly(
     folder: Path, texts: Sequence[str] = (), file: Path | None = None, text_column: str = "text"
 ) -> list[Prediction]:
-    """Classify texts with an export to numpy or ONNX, without torch and Qiskit.
+    """Classify texts without torch and Qiskit.
 
     Args:
-        folder: The export.
+        folder: An export to numpy or ONNX, or a run that ``find_quick`` reads.
         texts: Texts.
         file: More texts, as for ``qkd.predict``.
         text_column: Column of the file with the texts.
@@ -213,18 +226,21 @@ def make_app(model: Model) -> Starlette:
     return Starlette(routes=routes, lifespan=lifespan)
 
 
-def serve(target: str | Path, host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(
+    target: str | Path, host: str = "127.0.0.1", port: int = 8000, defer: float | Literal["teacher"] | None = None
+) -> None:
     """Serve a classifier until it is interrupted.
 
     Args:
         target: A run, a student folder or an export.
         host: Address; the default is reachable from this machine alone.
         port: Port.
+        defer: As in ``load_model``.
 
     Raises:
         QkdError: There is no classifier to serve, or starlette or uvicorn is missing.
     """
-    app = make_app(load_model(target))
+    app = make_app(load_model(target, defer))
     import uvicorn
 
     with held():

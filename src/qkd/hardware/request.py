@@ -156,3 +156,20 @@ def _sample(rows: list[Row], request: DeviceRunRequest) -> list[int]:
         groups.setdefault(rows[i]["label"], []).append(int(i))
     ranked = [(place / len(members), i) for members in groups.values() for place, i in enumerate(members)]
     return sorted(i for _, i in sorted(ranked)[: request.samples])
+
+
+def check_objects(backend: object, service: object) -> None:
+    """Refuse objects that are no backend or no client of IBM Quantum.
+
+    Raises:
+        ConfigError: One is neither, or both are given.
+    """
+    from qiskit.providers import BackendV2
+
+    if backend is not None and not isinstance(backend, BackendV2):
+        kind = f"the class {backend.__name__}" if isinstance(backend, type) else f"a {type(backend).__name__}"
+        raise ConfigError(f"the device is {kind}; give a name, a snapshot file or a BackendV2")
+    if service is not None and not callable(getattr(service, "backends", None)):
+        raise ConfigError(f"service is a {type(service).__name__}; give a QiskitRuntimeService")
+    if service is not None and backend is not None:
+        raise ConfigError("backend brings its own service; omit service=")

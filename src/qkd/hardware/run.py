@@ -18,6 +18,7 @@ from qkd.core.errors import DeviceError, FolderError, QkdError
 from qkd.core.files import NotWritten, finite, write_json
 from qkd.core.runs import RunFolder, existing_run
 from qkd.devices import catalogue, live
+from qkd.devices.snapshot import Snapshot, load_snapshot
 from qkd.hardware.index import find_plan, host_id, indexed_ledger, is_unfinished, ledger_of, load_plans
 from qkd.hardware.jobs import JobLoop
 from qkd.hardware.learning import learn
@@ -25,7 +26,7 @@ from qkd.hardware.ledger import Ledger
 from qkd.hardware.plan import Plan, list_plans
 from qkd.hardware.plan_jobs import DeviceChanged
 from qkd.hardware.planning import make_plans, remaining_seconds
-from qkd.hardware.request import AnyRequest, fingerprint
+from qkd.hardware.request import AnyRequest, check_objects, fingerprint
 from qkd.hardware.result import DeviceRun, interpret, read_result
 from qkd.hardware.service.base import RetryPolicy, Service
 from qkd.hardware.service.ibm import IBMService
@@ -67,7 +68,7 @@ def run(
         request = request.model_copy(update={"device": str(backend.name)})
     with folder.lock():
         _finish_interrupted(folder)
-        if not (new_plan or dry_run) and (unfinished := _open_plans(folder, request)):
+        if not (new_plan or dry_run) and (unfinished := _open_plans(folder, request, backend)):
             return [_continue(folder, p, request, confirm, policy, not detach, backend) for p in unfinished]
         waiting, finished = make_plans(request, folder, dry_run, backend), list[DeviceRun]()
         asked, available = getattr(request, "samples", None) or 0, len(waiting[0].texts)
@@ -134,16 +135,25 @@ def _finish_interrupted(folder: RunFolder) -> None:
         _write_report(folder)
 
 
-def _open_plans(folder: RunFolder, request: AnyRequest) -> list[Plan]:
-    """Return the plans of the same request with open jobs, except cancelled ones."""
+def _open_plans(folder: RunFolder, request: AnyRequest, backend: BackendV2 | None) -> list[Plan]:
+    """Return the plans of the same request with open jobs, except cancelled ones.
+
+    Backends of other providers can have the same name and other gates.
+    """
+    gates = None if backend is None else _places(load_snapshot(backend))
     ledger, hashed = ledger_of(folder), fingerprint(request, folder)
     return [
         plan
         for plan in load_plans(folder)
         if plan.fingerprint == hashed
+        and (plan.service != "backend" or gates is None or _places(plan.snapshot) == gates)
         and not ledger.is_cancelled(plan.name)
         and any(record.open for record in ledger.jobs(plan.name, plan.jobs))
     ]
+
+
+def _places(snapshot: Snapshot) -> dict[str, list[tuple[int, ...]]]:
+    return {name: sorted(places) for name, places in snapshot.calibration.gates.items()}
 
 
 def _continue(
@@ -210,6 +220,7 @@ def collect(
     Raises:
         QkdError: There is no such plan, or the service refuses or does not answer; the other plans were continued.
     """
+    check_objects(backend, service)
     policy, folder, own = policy or RetryPolicy(), existing_run(Path(where)), backend or service
     with folder.lock():
         _finish_interrupted(folder)

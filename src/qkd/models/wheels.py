@@ -21,7 +21,7 @@ from typing import Any
 
 from qkd.core import cache
 from qkd.core.console import log
-from qkd.core.errors import ModelError
+from qkd.core.errors import ModelError, QkdError
 from qkd.models import manifest
 from qkd.models.loading_report import check_report, quiet_transformers
 
@@ -66,10 +66,15 @@ def unpacked(file: Path) -> Path:
         (new / "model.gguf").symlink_to(file.resolve())
         try:
             unpacker("model.gguf")(new)
-        except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file ends in errors of many kinds
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise
-            raise ModelError(f"{file}: cannot be read as a GGUF model ({str(error).strip()[:200]})") from None
+            reason = " ".join(str(error).replace(str(new / "model.gguf"), "it").split())
+            if isinstance(error, QkdError):
+                raise ModelError(reason.replace("model.gguf", str(file), 1)) from None
+            raise ModelError(f"{file}: cannot be read as a GGUF model ({reason:.200})") from None
 
     name = f"gguf-{content[:24]}"
     return manifest.make_model_folder(cache.root() / "models" / name, name, fill, {"gguf": content})

@@ -12,8 +12,7 @@ from qkd.core.runs import RunFolder, find_folder
 from qkd.pipeline.evaluation import Evaluation
 from qkd.pipeline.inputs import Inputs
 from qkd.reports.run import BEFORE
-from qkd.results.continuation import Continuation
-from qkd.results.reading import read_predictions
+from qkd.results.run import Continuation, read_predictions
 from qkd.student.bundle import Student
 
 ADVICE = {

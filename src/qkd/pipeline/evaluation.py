@@ -31,11 +31,12 @@ from qkd.reports.run import (
 from qkd.results import Diagnosis, Metrics, ModelResult, PairedDifference, Parameters
 from qkd.results.run import EncoderCard, NoiseCard, StudentCard
 from qkd.simulation.aer_check import Agreement
-from qkd.simulation.setup import SimulationSetup
+from qkd.simulation.setup import DeviceCircuit, SimulationSetup
 from qkd.student.bundle import Student
 from qkd.student.metrics import majority_logits, score
 from qkd.student.model import StudentModel
 from qkd.student.refit import refit_head
+from qkd.student.trainer import Trainer
 from qkd.student.verdicts import compare_accuracies
 
 TIMED_TEXTS = 64
@@ -164,19 +165,7 @@ def make_metrics(
         checks: comparisons of the engine with AerSimulator.
         diagnosis: the causes of a shortfall.
     """
-    dataset, splits, circuit = inputs.dataset, inputs.corpus.splits, setting.logical
-    trainer, over = trainings.student, evaluation.difference
-    noise = None
-    if setting.noisy is not None:
-        snapshot, region = setting.noisy.snapshot, setting.noisy.region
-        noise = NoiseCard(
-            device=snapshot.name,
-            calibrated=snapshot.calibration.date,
-            qubits=tuple(region.qubits),
-            checks=tuple(check.model_copy(update={"sentence": check.describe()}) for check in checks),
-            gain=over(IDEAL_TRAINING),
-            gain_over_refitted=over(REFITTED_HEAD),
-        )
+    dataset, splits, over = inputs.dataset, inputs.corpus.splits, evaluation.difference
     frozen, without = over(FROZEN_ENCODER), over(LABELED_ONLY)
     return Metrics(
         qkd=VERSION,
@@ -186,31 +175,47 @@ def make_metrics(
         notes=tuple(dataset.notes),
         given_splits=dataset.own,
         teacher=inputs.teacher.describe(),
-        encoder=EncoderCard(name=trainings.encoder.name, dim=trainer.model.dim, trials=tuple(inputs.candidates)),
-        student=StudentCard(
-            circuit=circuit.name,
-            qubits=circuit.num_qubits,
-            inputs=len(circuit.inputs),
-            weights=len(circuit.weights),
-            observables=len(circuit.observables),
-            engine=setting.trainer.describe(),
-            measured=setting.measure.describe(),
-            epochs=trainer.progress.epoch,
-            best_epoch=trainer.progress.best_epoch,
-            best_valid_loss=trainer.progress.best_loss,
-        ),
+        encoder=EncoderCard(name=trainings.encoder.name, dim=evaluation.model.dim, trials=tuple(inputs.candidates)),
+        student=_student_card(setting, trainings.student),
         lines=lines,
         finished=trainings.finished,
         gain=evaluation.differences(["teacher"])["teacher"],
         controls=evaluation.differences([LINEAR, LOGREG]),
         teacher_gain=over(LOGREG, "teacher"),
         diagnosis=diagnosis,
-        noise=noise,
+        noise=_noise_card(setting.noisy, checks, evaluation) if setting.noisy else None,
         tuned_layers=trainings.tuned_layers if frozen else 0,
         tuned_gain=frozen,
         unlabeled_texts=len(inputs.corpus.unlabeled) if without else 0,
         unlabeled_gain=without,
         seconds={},
+    )
+
+
+def _student_card(setting: SimulationSetup, trainer: Trainer) -> StudentCard:
+    circuit, done = setting.logical, trainer.progress
+    return StudentCard(
+        circuit=circuit.name,
+        qubits=circuit.num_qubits,
+        inputs=len(circuit.inputs),
+        weights=len(circuit.weights),
+        observables=len(circuit.observables),
+        engine=setting.trainer.describe(),
+        measured=setting.measure.describe(),
+        epochs=done.epoch,
+        best_epoch=done.best_epoch,
+        best_valid_loss=done.best_loss,
+    )
+
+
+def _noise_card(noisy: DeviceCircuit, checks: Sequence[Agreement], evaluation: Evaluation) -> NoiseCard:
+    return NoiseCard(
+        device=noisy.snapshot.name,
+        calibrated=noisy.snapshot.calibration.date,
+        qubits=tuple(noisy.region.qubits),
+        checks=tuple(check.model_copy(update={"sentence": check.describe()}) for check in checks),
+        gain=evaluation.difference(IDEAL_TRAINING),
+        gain_over_refitted=evaluation.difference(REFITTED_HEAD),
     )
 
 

@@ -23,9 +23,10 @@ from qkd.core.runs import RunFolder
 from qkd.encoders.hidden_states import choose_layers
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.registry import make_encoder
+from qkd.encoders.static import fit_tables
 from qkd.models.linear_probes import linear_probe
 from qkd.reports.run import LOGREG, NAMES_IN_SENTENCES
-from qkd.results.run import SelectionTrial
+from qkd.results.teacher import SelectionTrial
 from qkd.simulation.factory import torch_device
 from qkd.student.bundle import Student
 from qkd.student.data import TrainingData
@@ -212,13 +213,16 @@ def _fitted_teacher(folder: RunFolder, classes: Sequence[str]) -> Teacher:
 
 
 def choose_encoder(name: str, config: Config, corpus: Corpus, trains: bool) -> tuple[Encoder, list[SelectionTrial]]:
-    """Return the encoder called ``name`` with its open layers chosen on these texts, and the layers it compared.
+    """Return the encoder called ``name``, fitted on these texts, and the layers it compared.
+
+    Open layers are chosen on training and validation texts. Static tables are made of training and unlabeled texts.
 
     ``trains`` says whether the encoder trains with the student; see ``choose_layers``.
     """
     encoder = make_encoder(name, str(torch_device(config.engine.torch_device)), config.models.trust_remote_code)
-    rows = np.sort(np.concatenate([corpus.splits.train, corpus.splits.valid]))
     dataset = corpus.dataset
+    encoder = fit_tables(encoder, [*(dataset.texts[row] for row in corpus.splits.train), *corpus.unlabeled])
+    rows = np.sort(np.concatenate([corpus.splits.train, corpus.splits.valid]))
     return choose_layers(encoder, [dataset.texts[row] for row in rows], dataset.targets[rows], trains)
 
 

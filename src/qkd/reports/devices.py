@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from qkd.core.arguments import public
 from qkd.reports import plots
 from qkd.reports.pages import Part, Picture
 from qkd.reports.tables import Table, number_cell
@@ -34,6 +35,7 @@ EXPLANATION = (
 )
 
 
+@public
 def device_table(results: Sequence[DeviceResult]) -> Table:
     """Return the device runs that measured texts, one in a row."""
     rows = [

@@ -17,7 +17,7 @@ from qkd.reports.devices import EXPLANATION, device_table
 from qkd.reports.pages import Code, Part, Picture, SearchableTable, Section, report_failures_as_warnings
 from qkd.reports.tables import Table
 from qkd.results import DeviceResult, MeasuredResult, Metrics, TestPrediction
-from qkd.results.reading import read_metrics, read_predictions
+from qkd.results.run import read_metrics, read_predictions
 from qkd.student.metrics import confusion_matrix, softmax
 
 MAX_CHARACTERS = 300

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qkd.core.arguments import public
 from qkd.reports.tables import Table, number_cell
 from qkd.results import Metrics, TeacherCard, TestPrediction
 from qkd.student.verdicts import conclude
@@ -53,6 +54,7 @@ def predicted_classes(classes: Sequence[str], predictions: Sequence[TestPredicti
     ]
 
 
+@public
 def results_table(metrics: Metrics) -> Table:
     """Return the scores, sizes and times of teacher, student and controls."""
     columns = (

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from qkd.core.arguments import public
 from qkd.core.console import one_line, printable
+from qkd.core.errors import ConfigError
 from qkd.core.markup import markdown_text
 from qkd.results import Estimate
 
@@ -66,11 +68,14 @@ def _words(cell: str) -> str:
     return ' class="words"' if max(map(len, cell.split()), default=0) <= MAX_WORD else ""
 
 
+@public
 def aligned(cells: Sequence[Sequence[str]]) -> str:
     """Return rows of cells as text with aligned columns and a rule below the first row.
 
     rich's tables wrap cells to the width of the terminal, and to 80 characters in a pipe.
     """
+    if len({len(row) for row in cells}) != 1:
+        raise ConfigError("the rows of a table need the same number of cells")
     cells = [[one_line(cell) for cell in row] for row in cells]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

@@ -26,7 +26,7 @@
 `Result`            the base class
 =================== ==================================================================================================
 
-Types of smaller parts are in ``results.run``, ``results.device`` and ``results.study``.
+Types of smaller parts are in ``results.run``, ``results.teacher``, ``results.device`` and ``results.study``.
 """
 
 from qkd.results.base import Estimate, ModelResult, PairedDifference, Parameters, Result, Scores
@@ -41,16 +41,9 @@ from qkd.results.device import (
     MeasuredText,
 )
 from qkd.results.evaluation import Evaluation
-from qkd.results.run import (
-    Diagnosis,
-    EndpointUse,
-    Labeling,
-    Metrics,
-    Prediction,
-    TeacherCard,
-    TestPrediction,
-)
+from qkd.results.run import Diagnosis, Metrics, Prediction, TestPrediction
 from qkd.results.study import Comparison, Reproduction, StudentResult, Sweep, SweepTrial
+from qkd.results.teacher import EndpointUse, Labeling, TeacherCard
 
 __all__ = [
     "Cascade",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import ConfigDict, JsonValue
 
+from qkd.core.arguments import public
 from qkd.core.errors import ConfigError, nearest
 from qkd.core.records import Record, checked
 
@@ -45,6 +46,7 @@ class Shown:
         page: str = import_module("qkd.reports.pages").parts_html(self._parts())
         return page
 
+    @public
     def to_frame(self, name: str | None = None) -> pd.DataFrame:
         """Return the numbers as a pandas table.
 
@@ -76,7 +78,10 @@ class Shown:
             ax: The axes, or None.
         """
         import matplotlib.pyplot as plt
+        from matplotlib.axes import Axes
 
+        if not isinstance(ax, Axes | None):
+            raise ConfigError(f"ax is a {type(ax).__name__}; give axes of matplotlib, or None")
         module, _, name = draw.partition(":")
         function = getattr(import_module(module), name)
         if ax is None:

@@ -7,6 +7,7 @@ circuit.qasm         the circuit with its inputs, weights and observables, OpenQ
 texts.safetensors    hashes of the training, validation and test texts
 encoder.safetensors  arrays that were computed for the encoder (a static table), if it has any
 encoder/             the encoder's model, if it was requested
+quick.json           with quick.safetensors: what classifies without torch, if the encoder needs no transformer
 README.md            the model card
 """
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from qkd.export.registry import Exported
     from qkd.student.classical import ClassicalForm
     from qkd.student.deferral import DeferredAnswers
+    from qkd.student.torch_form import TorchForm
 
 MODELS = "encoder"
 """Folder of the encoder's models in a bundle."""
@@ -71,6 +73,7 @@ class Student(Shown):
 
     _view = "qkd.reports.student"
 
+    @public
     def __init__(
         self,
         model: StudentModel,
@@ -147,6 +150,17 @@ class Student(Shown):
         return classical_form(self.model, tolerance)
 
     @public
+    def to_torch(self) -> TorchForm:
+        """Return the map from embeddings (B,D) to logits (B,C) as a module of plain operations, for ``torch.export``.
+
+        Raises:
+            ModelError: The circuit's light cones are too wide.
+        """
+        from qkd.student.torch_form import TorchForm
+
+        return TorchForm(self.classical())
+
+    @public
     def save(self, folder: str | Path, check_texts: Sequence[str] = (), encoder: bool = False) -> None:
         """Write the bundle, read it back, and move it to ``folder`` if it gives the same logits.
 
@@ -161,6 +175,8 @@ class Student(Shown):
             ModelError: the encoder is a Python object.
         """
         folder = Path(folder)
+        if not folder.name:
+            raise FolderError(f"'{folder}' has no name; name the bundle's folder")
         part = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         try:
@@ -168,7 +184,7 @@ class Student(Shown):
             self._check_written(part, list(check_texts)[:CHECK_TEXTS])
             folder.mkdir(parents=True, exist_ok=True)
             # config.json goes first and comes last, so a folder that has one is complete
-            for name in ("config.json", "control.safetensors", HASHES):
+            for name in ("config.json", "control.safetensors", HASHES, "quick.json"):
                 (folder / name).unlink(missing_ok=True)
             shutil.rmtree(folder / MODELS, ignore_errors=True)
             for path in sorted(part.iterdir(), key=lambda path: path.name == "config.json"):
@@ -211,6 +227,9 @@ class Student(Shown):
             write_arrays(folder / HASHES, self.hashes)
         write_text(folder / "README.md", model_card(self, bool(models)))
         write_json(folder / "config.json", config)
+        from qkd.export.quick import write_quick
+
+        write_quick(model.with_engine(model.circuit, make_engine(EngineSpec(), model.circuit)), encoder, folder)
 
     def _check_written(self, folder: Path, texts: list[str]) -> None:
         """Compare the logits of a written bundle with the student's, both with exact simulation.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from qkd.core.arguments import public
 from qkd.core.errors import ConfigError, DataError, nearest
 from qkd.results.cascade import Cascade, Deferral, RiskCoverage
 from qkd.student.about import Validation
@@ -71,7 +72,12 @@ def defer(
     known = answered.copy()
     asked = np.flatnonzero(~answered).tolist()
     if ask is not None and asked:
-        logits = ask([texts[row] for row in asked])
+        logits = np.asarray(ask([texts[row] for row in asked]))
+        if logits.shape != (len(asked), len(student.classes)) or logits.dtype.kind not in "fiu":
+            raise DataError(
+                f"ask returns an array of shape {logits.shape} and type {logits.dtype} for {len(asked)} texts; it must "
+                f"return logits {(len(asked), len(student.classes))}"
+            )
         given = np.ptp(logits, axis=1) > 0  # a teacher that does not answer a text gives equal logits
         known[asked] = given
         rows[np.array(asked)[given]] = softmax(logits[given])
@@ -189,6 +195,7 @@ def choose_threshold(
     return nothing.model_copy(update=facts)
 
 
+@public
 def risk_coverage(
     confidences: np.ndarray, correct: np.ndarray, level: float = 0.95, points: int | None = None
 ) -> RiskCoverage:
@@ -199,7 +206,15 @@ def risk_coverage(
         correct: Whether the student is right (N,).
         level: Coverage probability of the band at each point.
         points: Number of points at equidistant shares of answered texts; one for each text without it.
+
+    Raises:
+        DataError: The arrays do not fit, or a number is out of range.
     """
+    shape = np.shape(confidences)
+    if len(shape) != 1 or np.shape(correct) != shape or np.asarray(confidences).dtype.kind not in "fiu":
+        raise DataError(f"confidences have shape {shape} and correct {np.shape(correct)}; give N numbers each")
+    if not 0 < level < 1 or (points is not None and points < 1):
+        raise DataError(f"level {level} must be between 0 and 1, and points {points} at least 1")
     order = np.argsort(-np.asarray(confidences), kind="stable")
     total = len(order)
     counts = np.arange(1, total + 1)

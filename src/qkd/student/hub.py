@@ -18,6 +18,8 @@ FILES = (
     "control.safetensors",
     "circuit.qasm",
     "encoder.safetensors",
+    "quick.json",
+    "quick.safetensors",
     "encoder/*",
     "README.md",
 )
@@ -31,12 +33,7 @@ def download(repo_id: str, revision: str | None = None) -> Path:
         ServiceError: the hub does not answer.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(FILES)))
@@ -46,7 +43,7 @@ def download(repo_id: str, revision: str | None = None) -> Path:
         raise ModelError(
             f"the Hugging Face Hub has no repository '{repo_id}' that you can read; log in with 'hf auth login'"
         ) from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # the client and its HTTP library raise errors of many kinds
         raise ServiceError(f"'{repo_id}' cannot be downloaded ({_first_line(error)})") from None
 
 
@@ -58,7 +55,7 @@ def upload(student: Student, repo_id: str, private: bool, message: str, encoder:
         ServiceError: the hub refuses the upload.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +66,7 @@ def upload(student: Student, repo_id: str, private: bool, message: str, encoder:
             api.upload_folder(repo_id=url.repo_id, folder_path=Path(folder) / "student", commit_message=message)
         except HFValidationError as error:
             raise ModelError(f"'{repo_id}' is no repository name ORG/NAME ({_first_line(error)})") from None
-        except (HfHubHTTPError, OSError) as error:
+        except Exception as error:  # the client and its HTTP library raise errors of many kinds
             raise ServiceError(
                 f"'{repo_id}' cannot be uploaded ({_first_line(error)}); log in with 'hf auth login'"
             ) from None

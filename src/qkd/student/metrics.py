@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qkd.core.arguments import public
+from qkd.core.errors import DataError
 from qkd.results import Estimate, Evaluation, Scores
 from qkd.results.evaluation import ClassScores, EvaluatedText
 
@@ -76,12 +78,20 @@ def calibration_error(probabilities: np.ndarray, targets: np.ndarray, bins: int 
     return float(np.abs(gap).sum() / len(targets))
 
 
+@public
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return class probabilities (N,C) of logits (N,C)."""
+    """Return class probabilities (N,C) of logits (N,C).
+
+    Raises:
+        DataError: the array has another shape or no numbers.
+    """
+    if logits.ndim != 2 or logits.dtype.kind not in "fiu":
+        raise DataError(f"logits are an array of shape {logits.shape} and type {logits.dtype}; give numbers (N,C)")
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
+@public
 def score(logits: np.ndarray, targets: np.ndarray, teacher: np.ndarray | None = None) -> Scores:
     """Return accuracy, macro-F1, calibration error and, given the teacher's logits, agreement with it.
 
@@ -89,9 +99,18 @@ def score(logits: np.ndarray, targets: np.ndarray, teacher: np.ndarray | None = 
         logits: logits (N,C) of the classifier.
         targets: class indices (N,).
         teacher: logits (N,C) of the teacher, or None for no agreement.
+
+    Raises:
+        DataError: the arrays do not fit.
     """
+    probabilities, predicted = softmax(logits), logits.argmax(axis=1)
     n, num_classes = logits.shape
-    predicted, probabilities = logits.argmax(axis=1), softmax(logits)
+    if targets.shape != (n,) or targets.dtype.kind not in "iu" or not n:
+        raise DataError(f"targets have shape {targets.shape} and type {targets.dtype}; give {n} class numbers")
+    if targets.min() < 0 or targets.max() >= num_classes:
+        raise DataError(f"targets reach from {targets.min()} to {targets.max()}, but there are {num_classes} classes")
+    if teacher is not None and teacher.shape != logits.shape:
+        raise DataError(f"the teacher's logits have shape {teacher.shape}, not {logits.shape}")
     return Scores(
         accuracy=proportion(predicted == targets),
         macro_f1=bootstrap(lambda rows: macro_f1(predicted[rows], targets[rows], num_classes), n),

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.errors import QkdError
 from qkd.engines.base import threads
 from qkd.models.linear_probes import CONSTANT, NEGLIGIBLE
@@ -69,6 +70,7 @@ class StudentModel(nn.Module):
     center: torch.Tensor
     scale: torch.Tensor
 
+    @public
     def __init__(
         self,
         core: StudentCore,

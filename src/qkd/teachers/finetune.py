@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qkd.core import checkpoint
-from qkd.core.config import LoraSpec
 from qkd.core.console import Progress, log, progress
 from qkd.core.errors import ModelError, QkdError
+from qkd.core.teacher_config import LoraSpec
 from qkd.models.batching import TokenBudget, class_logits, free_memory, out_of_memory, padded
 from qkd.models.transformer import Loading
 from qkd.teachers.heads import mean_cross_entropy

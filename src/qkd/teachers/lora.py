@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qkd.core import cache, records
-from qkd.core.config import Config, LoraSpec
+from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import ModelError, nearest, require_extra
 from qkd.core.files import write_json
+from qkd.core.teacher_config import LoraSpec
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.batching import class_logits
 from qkd.models.loading_report import check_report

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qkd.core import cache
-from qkd.core.config import Config, PromptSpec
+from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import ModelError
+from qkd.core.teacher_config import PromptSpec
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
 from qkd.results import TeacherCard
-from qkd.results.run import SelectionTrial
+from qkd.results.teacher import SelectionTrial
 from qkd.teachers import prompt_files
 from qkd.teachers.calibration import Calibration, calibrate, validation_scores
 from qkd.teachers.causal_lm import CausalLM

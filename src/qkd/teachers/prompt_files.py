@@ -21,9 +21,9 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from qkd.core.config import PromptSpec
 from qkd.core.errors import DataError, ModelError, nearest
 from qkd.core.specs import Spec, option, read_toml, validated
+from qkd.core.teacher_config import PromptSpec
 from qkd.data.dataset import Dataset, Splits, shuffled_by_content
 from qkd.data.tables import read_utf8
 

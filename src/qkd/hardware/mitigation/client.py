@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qkd.hardware.mitigation.base import Mitigation
     from qkd.hardware.mitigation.learned import Layers
 
-U_GATES = ("u1", "u2", "u3", "p", "u")
+U_GATES = ("u1", "u2", "u3", "p", "u", "r", "ry")
 RESULT_FIELDS = {"evs": "evs", "stds": "stds", "evs_factors": "evs_noise_factors", "stds_factors": "stds_noise_factors"}
 
 
@@ -39,15 +39,21 @@ def printed_warnings() -> Iterator[None]:
 
 def make_pub(student: StudentCircuit, values: np.ndarray) -> tuple[Any, ...]:
     """Return one PUB of all K observables at parameter values (N,A+P); its result has the shape (K,N)."""
+    circuit, *others = make_backend_pub(student, values)
+    return _with_client_gates(circuit), *others
+
+
+def make_backend_pub(student: StudentCircuit, values: np.ndarray) -> tuple[Any, ...]:
+    """Return the same PUB with the circuit's own gates, for another client than IBM's."""
     observables = [[observable] for observable in student.observables]
-    return _with_client_gates(student.circuit), observables, {tuple(student.parameters): values}
+    return student.circuit, observables, {tuple(student.parameters): values}
 
 
 def _with_client_gates(circuit: QuantumCircuit) -> QuantumCircuit:
-    """Return a circuit whose parameterized ``u1``, ``u2`` and ``u3`` gates are rotations about Z and square roots of X.
+    """Return a circuit whose parameterized u, ``r`` and ``ry`` gates are rotations about Z and square roots of X.
 
-    samplomatic, which the client uses, cannot move a Pauli through other parameterized gates of one qubit, and the
-    oldest devices have no others. The client itself writes all one-qubit gates beside a twirl in this form.
+    samplomatic, which the client uses, cannot move a Pauli through other parameterized gates of one qubit, and some
+    devices have no others. The client itself writes all one-qubit gates beside a twirl in this form.
     """
     if not any(_is_parameterized_u(item) for item in circuit.data):
         return circuit
@@ -66,11 +72,15 @@ def _is_parameterized_u(item: CircuitInstruction) -> bool:
 
 
 def _rotations(name: str, params: Sequence[Any]) -> list[Gate]:
-    """Return the gates, first to last, that equal ``u1``, ``u2``, ``u3``, ``p`` or ``u`` up to a global phase."""
+    """Return the gates, first to last, that equal a gate of ``U_GATES`` up to a global phase."""
     if name in ("u1", "p"):
         return [RZGate(params[0])]
     if name == "u2":
         return [RZGate(params[1] - np.pi / 2), SXGate(), RZGate(params[0] + np.pi / 2)]
+    if name == "ry":
+        params = [params[0], 0.0, 0.0]
+    elif name == "r":
+        params = [params[0], params[1] - np.pi / 2, np.pi / 2 - params[1]]
     theta, phi, lam = params
     return [RZGate(lam), SXGate(), RZGate(theta + np.pi), SXGate(), RZGate(phi + np.pi)]
 

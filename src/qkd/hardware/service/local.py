@@ -10,7 +10,7 @@ from qiskit.providers import BackendV2
 from qkd.core.console import Progress
 from qkd.core.errors import DeviceError, QkdError
 from qkd.devices.region import to_region
-from qkd.hardware.mitigation.client import make_pub
+from qkd.hardware.mitigation.client import make_backend_pub
 from qkd.hardware.plan import Plan
 from qkd.hardware.service import sampled, simulated
 from qkd.hardware.service.base import JobState, Service
@@ -63,7 +63,7 @@ class BackendService(LocalService):
         plan, (start, stop) = self.plan, self.plan.chunks[job]
         estimator = BackendEstimatorV2(backend=self._backend)
         try:
-            pub = make_pub(plan.terms.student, plan.values[start:stop])
+            pub = make_backend_pub(plan.terms.student, plan.values[start:stop])
             data = estimator.run([pub], precision=plan.mitigation.shots**-0.5).result()[0].data
         except Exception as error:  # providers raise errors of many types
             raise DeviceError(f"{plan.device} did not run job {job + 1} ({type(error).__name__}: {error})") from None

@@ -11,7 +11,7 @@ import numpy as np
 from qkd.circuits.cone import cut, past, support
 from qkd.circuits.student import StudentCircuit
 from qkd.core.console import Progress
-from qkd.core.errors import CircuitError
+from qkd.core.errors import CircuitError, DeviceError
 from qkd.core.workers import parallel_map
 from qkd.devices.calibration import UNMEASURED, Operation, Place
 from qkd.devices.region import Region, noise_model
@@ -23,7 +23,7 @@ from qkd.hardware.mitigation.learned import Layers, calibrated_layers, find_laye
 MAX_CONE_QUBITS = 12
 TEXTS_PER_TASK = 13
 # Gates of two pulses; every other one-qubit gate is one pulse.
-TWO_PULSES = ("u3", "u")
+TWO_PULSES = ("u3", "u", "r", "ry")
 
 # A circuit, its qubits and the indices of its observables.
 Piece = tuple[StudentCircuit, Region, list[int]]
@@ -144,5 +144,11 @@ def _columns(student: StudentCircuit, part: StudentCircuit, values: np.ndarray) 
 
 
 def _one(piece: Piece, mitigation: Mitigation, values: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    with printed_warnings():
-        return read_result(estimator(piece, mitigation, seed).run([make_pub(piece[0], values)]).result()[0].data)
+    try:
+        with printed_warnings():
+            return read_result(estimator(piece, mitigation, seed).run([make_pub(piece[0], values)]).result()[0].data)
+    except (AttributeError, TypeError, ValueError) as error:  # about gates that its twirls do not support
+        raise DeviceError(
+            f"IBM's client cannot rehearse {mitigation.name} with the gates {', '.join(piece[0].circuit.count_ops())} "
+            f"({type(error).__name__}: {error}); use mitigation none or affine"
+        ) from error

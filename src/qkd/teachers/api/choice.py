@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qkd.core.config import ApiSpec
 from qkd.core.errors import ModelError
+from qkd.core.teacher_config import ApiSpec
 from qkd.teachers.api.endpoint import Endpoint
 from qkd.teachers.api.likelihoods import Likelihoods
 from qkd.teachers.api.next_token import NextToken, TokenScores

@@ -17,9 +17,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from qkd.core.config import ApiSpec
 from qkd.core.console import log
 from qkd.core.errors import ModelError, QkdError, ServiceError, nearest
+from qkd.core.teacher_config import ApiSpec
 from qkd.teachers.api.usage import quotes
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class Endpoint:
         except (ValueError, RecursionError, AttributeError):
             pass
         text = " ".join(text.split())[:200] or "no reason given"
-        # the key, user name and password, as they are written and as they are sent
+        # the key, user name and password, and the form in which httpx sends the latter two
         sent = base64.b64encode(":".join(self._auth).encode()).decode()
         secrets = [
             os.environ.get(self.spec.api_key_env, "").strip(),

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from qkd.core import cache
-from qkd.core.config import ApiSpec, Config, PromptSpec
+from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import ModelError, ServiceError, require_extra
+from qkd.core.teacher_config import ApiSpec, PromptSpec
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
 from qkd.results import EndpointUse, TeacherCard
@@ -184,8 +185,10 @@ class ApiTeacher:
                 else:  # also a text that the server rejected then
                     missing.append(text)
             if missing:
-                _run(Job(source, self._endpoints, self._spare, self.budget).run(missing, answers))
-                self._counted.update(missing)
+                try:
+                    _run(Job(source, self._endpoints, self._spare, self.budget).run(missing, answers))
+                finally:
+                    self._counted.update(text for text in missing if answers.get(text) is not None)
             rows = [answers.get(text) or {} for text in texts]
         for text, row in zip(texts, rows, strict=True):
             if "scores" in row:
