@@ -87,7 +87,7 @@ body = Transformer({folder!r})
 body = SentenceTransformer(modules=[body, Pooling(body.get_word_embedding_dimension())], device="cpu")
 model = SetFitModel(body, LogisticRegression(max_iter=1000), labels=sorted(set(labels)))
 data = Dataset.from_dict({{"text": train, "label": [sorted(set(labels)).index(label) for label in labels]}})
-arguments = TrainingArguments(num_iterations=1, num_epochs=1, batch_size=16, report_to="none")
+arguments = TrainingArguments(num_iterations=1, num_epochs=1, batch_size=16, report_to="none", save_strategy="no")
 Trainer(model, arguments, train_dataset=data).train()
 classify = lambda texts: [str(label) for label in model.predict(texts)]
 """
