@@ -225,7 +225,9 @@ def test_texts_of_a_server_that_dies_are_asked_of_the_others(server, prompt):
     assert np.array_equal(remote.scores(dataset.texts), alone.scores(dataset.texts))
 
 
-@pytest.mark.parametrize("wait", ["30", "30s", format_datetime(datetime.now(UTC) + timedelta(days=1))])
+@pytest.mark.parametrize(
+    "wait", ["30", "30s", format_datetime(datetime.now(UTC) + timedelta(days=1))], ids=["number", "unit", "date"]
+)
 def test_a_limit_of_the_server_is_kept_by_all_requests_and_printed(server, prompt, wait, capsys):
     from starlette.responses import JSONResponse
 
