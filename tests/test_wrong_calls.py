@@ -55,6 +55,7 @@ SETTINGS = """
 
 CALLS = """
     qkd.Run(3) | qkd.Run(None) | qkd.Run("nowhere") | qkd.Run("a\\0b") | qkd.Run(FOLDER) | qkd.Run(run=3)
+    qkd.Run("\\ud800") | S.save("\\ud800") | S.save_pretrained("\\ud800") | S.export("\\ud800")
     qkd.Student.load("nowhere") | qkd.Student.load(3) | qkd.Student.load(None) | qkd.Student.load(FOLDER)
     qkd.Student.load(RUN, engine="exact") | qkd.Student.load(RUN, encoder=lambda texts: X) | qkd.Student.load(FILE)
     qkd.Student.from_pretrained(3) | qkd.Student.from_pretrained("a b") | qkd.Student.from_pretrained("")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -42,12 +43,22 @@ def public(function: Callable[P, T]) -> Callable[P, T]:
             if name in kinds and not _fits(value, kinds[name]):
                 raise ConfigError(f"{name} is {_shown(value)}, not {_described(kinds[name])}")
         for name, value in {**bound.arguments, **bound.kwargs}.items():
-            if isinstance(value, str | Path) and "\0" in str(value) and name != "texts":
-                raise ConfigError(f"{name} contains a null byte; remove it")
+            if isinstance(value, str | Path) and name != "texts":
+                _check_characters(name, str(value))
         with suppressed_output() if bound.arguments.get("quiet") else nullcontext():
             return function(*args, **options)
 
     return run
+
+
+def _check_characters(name: str, value: str) -> None:
+    """Refuse characters that no file name has."""
+    if "\0" in value:
+        raise ConfigError(f"{name} contains a null byte; remove it")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{name} contains half a surrogate pair at position {error.start}; remove it") from None
 
 
 @functools.cache
