@@ -111,7 +111,7 @@ def test_a_killed_comparison_goes_on_to_the_same_numbers(corpus, tmp_path):
     whole = compare(None, spec, **{**given, "name": "whole"})
     words = [f"--{name.replace('_', '-')}={value}" for name, value in {**given, "name": "killed"}.items()]
     words = ["compare", "--students=hardware,linear,logreg", "--seeds=2", *words]
-    signalled(*words, after="qkd.experiments.compare:write_json")
+    signalled(*words, after="qkd.experiments.trial:write_json")
     trials = tmp_path / "killed" / "trials"
     before = {path: path.stat().st_mtime_ns for path in trials.glob("*.json")}
     assert len(before) == 1
