@@ -22,7 +22,7 @@ from qkd.reports import comparison
 
 beside, deviations = ("hardware", "linear", "logreg"), ("js", "carried")
 found = qkd.reproduce(seeds=2, students=beside, deviations=deviations, limit=240, epochs=12)
-print(comparison.comparison_text(found))
+print(comparison.report(found).to_text())
 
 # %% [markdown]
 # ## Differences

@@ -100,7 +100,6 @@ def print_plan(plan: Plan) -> None:
 def print_device_runs(device_runs: list[DeviceRun], json_: bool) -> None:
     """Print the results of device runs, and the next command."""
     from qkd.reports import devices
-    from qkd.reports.tables import aligned
     from qkd.results import LearnedResult, MeasuredResult
 
     if json_:
@@ -112,8 +111,7 @@ def print_device_runs(device_runs: list[DeviceRun], json_: bool) -> None:
             write(f"errors learned by {result.plan}: {result.file}")
     measured = [result for result in results if isinstance(result, MeasuredResult)]
     if measured:
-        cells = list(zip(*[devices.COLUMNS, *devices.device_table(measured).rows], strict=True))
-        write(aligned([("", *(result.mitigation.name for result in measured)), *map(tuple, cells)]))
+        write(devices.device_table(measured).transposed().to_text())
         if not is_quiet():
             write(f"\n{devices.EXPLANATION}\n")
     for run in device_runs:

@@ -99,7 +99,7 @@ def show(
     from qkd.core.runs import existing_run
     from qkd.hardware.index import find_plan
     from qkd.hardware.result import read_result
-    from qkd.reports import devices
+    from qkd.reports.devices import device_table
     from qkd.reports.tables import aligned
     from qkd.results import LearnedResult, MeasuredResult
 
@@ -123,7 +123,7 @@ def show(
     if not isinstance(result, MeasuredResult):
         write("there is no result yet; 'qkd jobs collect' fetches it")
         return
-    write(aligned([("", "value"), *zip(devices.COLUMNS, devices.device_table([result]).rows[0], strict=True)]))
+    write(device_table([result]).transposed().to_text())
     unclear = [row for row in result.rows if row.unclear]
     write(f"\n{len(unclear)} of {result.texts} predictions are unclear")
     for row in sorted(result.rows, key=lambda row: row.margin)[:10]:

@@ -71,7 +71,7 @@ class ApiSpec(Spec):
     @model_validator(mode="after")
     def _limited(self) -> ApiSpec:
         if (self.price is None) != (self.max_cost is None):
-            raise ValueError("price and max_cost need each other: a price without a limit protects nothing")
+            raise ValueError("--price and --max-cost need each other: a price without a limit protects nothing")
         _ = self.prices
         return self
 
