@@ -100,11 +100,10 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
 
 def pin_source(config: Config, teacher: TeacherCard, folder: RunFolder) -> Config:
     """Store where an ``api:`` teacher's probabilities come from, so that a repeated run does not choose again."""
-    sources = {card.endpoint.source for card in (teacher, *(teacher.members or ())) if card.endpoint}
-    if config.api.api_source != "auto" or len(sources) != 1:
+    if config.api.api_source != "auto" or teacher.endpoint is None:
         return config
     values = config.model_dump()
-    values["api"]["api_source"] = sources.pop()
+    values["api"]["api_source"] = teacher.endpoint.source
     config = make_config(values)
     write_text(folder.config, to_toml(config))
     return config

@@ -42,7 +42,7 @@ def with_pinned_models(config: Config) -> Config:
         return spec if kind in ("api", "logits", "features", "object") else f"{kind}{colon}{weights.stored_name(model)}"
 
     values = config.model_dump()
-    values["teacher"]["teacher"] = tuple(stored(spec) for spec in config.teacher.teacher)
+    values["teacher"]["teacher"] = stored(config.teacher.teacher)
     values["encoder"]["encoder"] = map_models(config.encoder.encoder, weights.stored_name)
     return make_config(values)
 
