@@ -35,7 +35,7 @@ FILES = (
     "quick.safetensors",
     "README.md",
 )
-"""All files that a bundle can have, besides the folder ``MODELS``."""
+"""All files that a bundle can have; the folder ``MODELS`` is not among them."""
 REMEDY = "copy it again"
 
 
