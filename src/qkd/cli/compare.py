@@ -36,7 +36,9 @@ class ReproduceSpec(Spec):
 
 
 def compare(base: Base = None, *, spec: CompareSpec, ray: Ray = None, json_: Json = False, given: Options) -> None:
-    """Train several students with several seeds on the same texts, and compare them statistically.
+    """Compare students over several seeds.
+
+    All students train on the same texts, and intervals decide which differences are significant.
 
     Example: qkd compare runs/latest --students hardware,linear,logreg --seeds 5
     """
@@ -55,7 +57,9 @@ def reproduce(
     json_: Json = False,
     given: Options,
 ) -> None:
-    """Run the paper's recipe, its public code's deviations from it, and other students on the same texts.
+    """Reproduce the paper's recipe.
+
+    The recipe, the deviations of its public code and other students train on the same texts.
 
     Example: qkd reproduce qdllm --data qdllm:FOLDER
     """
@@ -69,7 +73,9 @@ def reproduce(
 
 
 def sweep(base: Base = None, *, spec: SweepSpec, ray: Ray = None, json_: Json = False, given: Options) -> None:
-    """Search settings of the student by the validation texts, and compare the best on the test texts.
+    """Search settings of the student.
+
+    The validation texts select the best trial, and the test texts judge it.
 
     Example: qkd sweep runs/latest --over lr=0.001..0.1 --over layers=1..3 --trials 30
     """

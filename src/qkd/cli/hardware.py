@@ -44,7 +44,9 @@ def run_hardware(
     yes: Yes = False,
     json_: Json = False,
 ) -> None:
-    """Run a student on a device, or rehearse that: compile, estimate, confirm, submit, collect, report.
+    """Run a student on a device, or rehearse the run.
+
+    The steps are compilation, estimate, question, submission, collection and report.
 
     Example: qkd run-hardware --run runs/latest --device ibm_fez --local --samples 20
     """

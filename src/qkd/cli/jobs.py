@@ -14,7 +14,7 @@ from qkd.core.console import one_line, write
 AnyRun = Annotated[Path | None, typer.Option(help="A run folder; found by the device run's name if not set.")]
 Name = Annotated[str | None, typer.Argument(help="A device run, hw-1; all unfinished ones if not set.")]
 
-app = typer.Typer(no_args_is_help=True, help="Jobs of device runs: list, show, collect and cancel them.")
+app = typer.Typer(no_args_is_help=True, help="List, show, collect and cancel jobs.")
 
 
 @command(app, "list")
