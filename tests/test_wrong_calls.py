@@ -165,7 +165,7 @@ MORE = """
     D(continue_from=FILE) | D(split_column="label", group_column="text") | D(split_column="nope")
     D(time_column="label") | D(group_column=3) | D(api_url="http://a:b@c") | D(price="1,2") | D(price="x", max_cost=1)
     D(max_cost=-1.0) | D(api_source="magic") | D(prompt="nowhere.toml", teacher="prompt:nowhere") | D(examples=-1)
-    D(ensemble="mean") | D(teacher=["a", 3]) | D(teacher=(lambda texts: texts,)) | D(dtype="float8")
+    D(teacher=["a", 3]) | D(teacher=(lambda texts: texts,)) | D(dtype="float8")
     D(quantize="2bit") | D(lora_depth=0) | D(encoder=np.zeros(3)) | D(encoder="hashing:8+") | D(encoder="+")
     D(encoder="hashing:8?x=1") | D(encoder=b"minilm") | D(encoder="static:") | D(circuit=b"hardware") | D(circuit="")
     D(circuit=lambda: 0) | D(circuit=[qc], inputs=x) | D(circuit=qc, inputs=[x]) | D(circuit=qc, inputs={"x": 1})

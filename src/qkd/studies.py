@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from qkd.core.arguments import public
 from qkd.core.cluster import over_ray
@@ -18,7 +18,7 @@ from qkd.core.options import ConfigOptions
 from qkd.core.runs import Kind, RunFolder, existing_run, study_run
 from qkd.experiments.specs import CompareSpec, SweepSpec
 from qkd.pipeline.given import storable
-from qkd.pipeline.settings import by_section, settled
+from qkd.pipeline.settings import as_options, by_section, settled
 
 if TYPE_CHECKING:
     from qkd.experiments.candidates import Candidate
@@ -115,7 +115,7 @@ def reproduce(
         arguments |= {key: value for (_, key), value in recipe_overrides.items()}
 
         def again(folder: RunFolder) -> str:
-            words = _typed({"name": folder.name, **arguments})
+            words = as_options({"name": folder.name, **arguments})
             return f"qkd reproduce {recipe} --config {shlex.quote(str(folder.config))} {words}"
 
         return _compare(config, versions, spec, "reproduce", again, ray, reproduction_of)
@@ -243,19 +243,4 @@ def _base(base: str | Path | Config | None) -> Config:
 
 def _words(spec: CompareSpec | SweepSpec) -> str:
     """Return a spec as command-line options."""
-    return _typed({key: value for key, value in dict(spec).items() if value != ()})
-
-
-def _typed(values: Mapping[str, Any]) -> str:
-    """Return values by name as command-line options."""
-    words = []
-    for key, value in values.items():
-        option = f"--{key.replace('_', '-')}"
-        if isinstance(value, bool):
-            words.append(option if value else f"--no-{option[2:]}")
-        elif key == "over":
-            words += [f"{option} {shlex.quote(str(element))}" for element in value]
-        else:
-            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            words.append(f"{option} {shlex.quote(text)}")
-    return " ".join(words)
+    return as_options({key: value for key, value in dict(spec).items() if value != ()})

@@ -14,13 +14,10 @@ from qkd.core.specs import Count, Number, Part, Positive, Seed, Spec, Words, opt
 class TeacherSpec(Spec):
     """The classifier whose logits the student learns from."""
 
-    teacher: Words = option(
-        ("probe:smollm2-135m",),
+    teacher: str = option(
+        "probe:smollm2-135m",
         "KIND:MODEL with KIND probe, prompt, api, lora, classifier or logits; MODEL is a short name, folder, hub id "
-        "or file. Several make an ensemble.",
-    )
-    ensemble: Literal["probability", "logit"] = option(
-        "probability", "Quantity that is averaged over several teachers, with weights from the validation texts."
+        "or file.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", "Type of the teacher's weights; auto is float32 on CPUs and bfloat16 on CUDA."

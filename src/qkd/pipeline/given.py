@@ -69,22 +69,13 @@ def storable(options: Options, config: Config, resumed: Config | None = None) ->
 
 def _register(values: dict[str, Any], resumed: Config | None) -> Iterator[str]:
     """Replace teachers, encoder and loss by their names, in place; yield a description of each object."""
-    if (teachers := values.get("teacher")) is not None:
-        several = teachers if isinstance(teachers, list | tuple) else [teachers]
-        known = () if resumed is None else tuple(filter(objects.is_object, resumed.teacher.teacher))
-        given = [one for one in several if not isinstance(one, str | Path)]
-        if given:
-            from qkd.teachers.given import check_teacher
+    if (teacher := values.get("teacher")) is not None and not isinstance(teacher, str | Path):
+        from qkd.teachers.given import check_teacher
 
-            for one in given:
-                check_teacher(one)
-        before = iter(known if len(known) == len(given) else [None] * len(given))
-        named = [
-            str(one) if isinstance(one, str | Path) else objects.register("teacher", one, next(before))
-            for one in several
-        ]
-        values["teacher"] = tuple(named)
-        yield from (f"teacher {name}" for name in named if objects.is_object(name))
+        check_teacher(teacher)
+        stored = resumed.teacher.teacher if resumed is not None and objects.is_object(resumed.teacher.teacher) else None
+        values["teacher"] = objects.register("teacher", teacher, stored)
+        yield f"teacher {values['teacher']}"
     if (loss := values.get("loss")) is not None and not isinstance(loss, str):
         from qkd.student.losses import check_loss
 

@@ -150,9 +150,8 @@ def four_lines(metrics: Metrics, measured: Sequence[MeasuredResult] = ()) -> lis
     cost = f"{trained}; {sum(metrics.seconds.values()):,.0f} s on this machine"
     if speed is not None:
         cost += f", {speed:.2f} ms for each text"
-    for card in (metrics.teacher, *(metrics.teacher.members or ())):
-        if card.endpoint and card.endpoint.dollars is not None:
-            cost += f"; ${card.endpoint.dollars:,.2f} for {card.name}"
+    if metrics.teacher.endpoint and metrics.teacher.endpoint.dollars is not None:
+        cost += f"; ${metrics.teacher.endpoint.dollars:,.2f} for {metrics.teacher.name}"
     if measured:
         seconds = sum(result.qpu_seconds_estimated for result in measured)
         cost += f"; {seconds:,.0f} QPU seconds for {sum(result.texts for result in measured):,} texts (estimated)"

@@ -160,23 +160,20 @@ def circuit_conclusion(metrics: Metrics) -> str:
 
 
 def endpoint_sentences(teacher: TeacherCard) -> list[str]:
-    """Return source, server, tokens and cost of each ``api:`` teacher, and why no better source was used."""
-    sentences = []
-    for card in (teacher, *(teacher.members or ())):
-        if (use := card.endpoint) is None:
-            continue
-        served = " ".join(filter(None, (use.model, use.fingerprint))) or "a server without a name"
-        sentence = (
-            f"{card.name}: label probabilities from '{use.source}' of {served} ({', '.join(use.urls)}); "
-            f"{use.requests:,} requests, {use.prompt_tokens:,} tokens read and {use.completion_tokens:,} written"
-            f"{' (estimated)' if use.estimated else ''}"
-        )
-        sentence += "" if use.dollars is None else f", ${use.dollars:,.2f}"
-        sentence += f"; {use.unanswered:,} texts without an answer" if use.unanswered else ""
-        sentence += f"; {use.unlisted:.1%} of the probability is not listed" if use.unlisted else ""
-        sentence += f"; standard error {use.standard_error:.3f}" if use.standard_error else ""
-        sentences += [f"{sentence}.", *(f"Not used: {reason}." for reason in use.rejected)]
-    return sentences
+    """Return source, server, tokens and cost of an ``api:`` teacher, and why no better source was used."""
+    if (use := teacher.endpoint) is None:
+        return []
+    served = " ".join(filter(None, (use.model, use.fingerprint))) or "a server without a name"
+    sentence = (
+        f"{teacher.name}: label probabilities from '{use.source}' of {served} ({', '.join(use.urls)}); "
+        f"{use.requests:,} requests, {use.prompt_tokens:,} tokens read and {use.completion_tokens:,} written"
+        f"{' (estimated)' if use.estimated else ''}"
+    )
+    sentence += "" if use.dollars is None else f", ${use.dollars:,.2f}"
+    sentence += f"; {use.unanswered:,} texts without an answer" if use.unanswered else ""
+    sentence += f"; {use.unlisted:.1%} of the probability is not listed" if use.unlisted else ""
+    sentence += f"; standard error {use.standard_error:.3f}" if use.standard_error else ""
+    return [f"{sentence}.", *(f"Not used: {reason}." for reason in use.rejected)]
 
 
 def teacher_conclusion(metrics: Metrics) -> str:

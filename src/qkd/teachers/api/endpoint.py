@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from qkd.core.console import log
 from qkd.core.errors import ModelError, QkdError, ServiceError, nearest
@@ -164,7 +164,6 @@ class Endpoint:
         if not (key.isascii() and key.isprintable()):  # httpx would quote it
             raise ModelError(f"the key in {self.spec.api_key_env} contains characters that no key has")
         return httpx.AsyncClient(
-            base_url=self.name.rstrip("/") + "/",
             headers={"Authorization": f"Bearer {key}"} if key and not auth else {},
             auth=auth,
             timeout=None,  # ``_read`` limits the whole
@@ -176,12 +175,11 @@ class Endpoint:
         """Send one request and return its JSON object."""
         while (seconds := self._paused_until - asyncio.get_running_loop().time()) > 0:
             await self._wait(seconds, self._pause_reason)
-        if path.startswith("/"):
-            path = urlunsplit((self._url.scheme, urlsplit(self.name).netloc, path, "", ""))
+        url = urljoin(self.name.rstrip("/") + "/", path)
         async with self._slots:
             client = self._idle.pop() if self._idle else self._connect()
             try:
-                status, headers, content = await _read(client, method, path, body, self.spec.api_timeout)
+                status, headers, content = await _read(client, method, url, body, self.spec.api_timeout)
             finally:
                 self._idle.append(client)
         for kind in ("requests", "tokens"):
@@ -244,14 +242,14 @@ def _tls() -> ssl.SSLContext:
 
 
 async def _read(
-    client: httpx.AsyncClient, method: str, path: str, body: Mapping[str, Any] | None, timeout: float
+    client: httpx.AsyncClient, method: str, url: str, body: Mapping[str, Any] | None, timeout: float
 ) -> tuple[int, Mapping[str, str], bytes]:
     """Return status, headers and at most ``MAX_RESPONSE_BYTES`` of the content."""
     import httpx
 
     content = bytearray()
     try:
-        async with asyncio.timeout(timeout), client.stream(method, path, json=body) as response:
+        async with asyncio.timeout(timeout), client.stream(method, url, json=body) as response:
             async for part in response.aiter_bytes():
                 content += part
                 if len(content) > MAX_RESPONSE_BYTES:

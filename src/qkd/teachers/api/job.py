@@ -45,7 +45,7 @@ class Answers:
         self.path = folder / f"{name}.jsonl"
         self._lock = FileLock(folder / f"{name}.lock")
         self._known: dict[str, dict[str, Any]] = {}
-        self._file, self._synced = -1, 0.0
+        self._file, self._synced, self._written = -1, 0.0, False
 
     def __enter__(self) -> Answers:
         """Lock the file and read it.
@@ -73,7 +73,8 @@ class Answers:
     def __exit__(self, *_: object) -> None:
         """Close the file, with all answers on the disk, and release the lock."""
         try:
-            os.fsync(self._file)
+            if self._written:
+                os.fsync(self._file)
         except OSError as error:
             raise NotWritten(self.path, error) from error
         finally:
@@ -98,6 +99,7 @@ class Answers:
         try:
             if os.write(self._file, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._written = True
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 os.fsync(self._file)
                 self._synced = time.monotonic()

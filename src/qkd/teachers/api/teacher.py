@@ -107,26 +107,26 @@ class ApiTeacher:
         self.budget.check(expected[source.name])
         rows = splits.train[shuffled_by_content([texts[row] for row in splits.train], 0)[:MAX_CALIBRATION_TEXTS]]
         asked = np.concatenate([rows, splits.valid])  # one job, because the end of a job does not use all connections
-        answered = np.isfinite(self.scores([texts[row] for row in asked])).all(axis=1)[: len(rows)]
+        scores, valid = np.split(self.scores([texts[row] for row in asked]), [len(rows)])
+        answered = np.isfinite(scores).all(axis=1)
         if answered.sum() < 2 * len(classes):
             raise ModelError(
                 f"{self.name} answered {answered.sum()} of {len(rows)} texts, too few to calibrate its scores"
             )
         rows = rows[answered]
-        calibrated = [texts[row] for row in rows]
         how = "labels" if self.spec.calibrate == "words" else self.spec.calibrate  # a server scores no other words
-        self._calibration = calibrate(self.scores(calibrated), targets[rows], len(classes), how)
-        self._out_of_fold = OutOfFold(calibrated, self._calibration.unseen)
-        logits = self._to_logits([texts[row] for row in splits.valid])
+        self._calibration = calibrate(scores[answered], targets[rows], len(classes), how)
+        self._out_of_fold = OutOfFold([texts[row] for row in rows], self._calibration.unseen)
+        logits = self._to_logits([texts[row] for row in splits.valid], valid)
         self._facts = validation_scores(self.name, logits, targets[splits.valid])
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, out of fold for those that calibrated the scores."""
-        return self._out_of_fold.put_into(self._to_logits(texts), texts)
+        return self._out_of_fold.put_into(self.predict_logits(texts), texts)
 
     def predict_logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts; stored answers are used, since a second one costs money."""
-        return self._to_logits(texts)
+        return self._to_logits(texts, self.scores(texts))
 
     def describe(self) -> TeacherCard:
         """Return model, source, prompt, tokens and cost."""
@@ -233,10 +233,9 @@ class ApiTeacher:
             return source
         raise ServiceError("; ".join(failed))
 
-    def _to_logits(self, texts: Sequence[str]) -> np.ndarray:
+    def _to_logits(self, texts: Sequence[str], scores: np.ndarray) -> np.ndarray:
         """Return calibrated logits; an unanswered text gets its label if it is a training text, else zeros."""
         _, calibration = self._fitted()
-        scores = self.scores(texts)
         answered = np.isfinite(scores).all(axis=1)
         out = np.zeros((len(texts), scores.shape[1]), np.float32)
         out[answered] = calibration(scores[answered])

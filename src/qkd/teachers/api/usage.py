@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from qkd.core.errors import BudgetError
@@ -31,7 +31,7 @@ class Usage:
 
     def __iadd__(self, other: Usage) -> Usage:
         """Add the tokens and requests of ``other``."""
-        for name, value in asdict(other).items():
+        for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
         return self
 
