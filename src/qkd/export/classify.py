@@ -171,7 +171,7 @@ def murmur3(data: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray
         active = active[size[active] >= done + 4]
     value ^= mixed[size & 3, start + (size & ~3)] ^ size.astype(np.uint32)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-        value = (value ^ value >> shift) * factor
+        value = np.multiply(value ^ value >> shift, factor, dtype=np.uint32)
     return value
 
 
