@@ -28,6 +28,7 @@ class Classifier:
 
     def __init__(self, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self.config, self.arrays, self.core, self.classes = config, arrays, config["core"], tuple(config["classes"])
+        # make_hashing or make_static; an export contains the functions that its student needs.
         self.encoders = [globals()[f"make_{part['kind']}"](part, arrays) for part in config["encoder"]]
         self.predict_proba([""])  # fails where an array is missing
 
