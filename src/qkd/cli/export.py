@@ -25,15 +25,18 @@ def export(
     *,
     spec: FormatSpec,
     format_: Annotated[
-        str, typer.Option("--format", help="The format: numpy, onnx, page or qasm.", show_default=True)
-    ] = "numpy",
+        str | None,
+        typer.Option(
+            "--format", help="numpy, onnx, page or qasm; else numpy, or onnx for an encoder that is a transformer."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder of the export; else RUN/exports/FORMAT.")] = None,
     defer: Defer = None,
     check: Annotated[bool, typer.Option(help="Compare the export with the student on the test texts.")] = True,
 ) -> None:
     """Write a student for software without qkd and torch.
 
-    Example: qkd export runs/latest --format onnx
+    Example: qkd export runs/latest --out classifier
     """
     from qkd.export.runs import export_run
 
