@@ -167,7 +167,7 @@ class Endpoint:
             headers={"Authorization": f"Bearer {key}"} if key and not auth else {},
             auth=auth,
             timeout=None,  # ``_read`` limits the whole
-            verify=_tls(),
+            verify=self._url.scheme == "https" and _tls(),
             transport=self._transport,
         )
 
