@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from qkd.teachers.api.endpoint import Endpoint, safe_url
 from qkd.teachers.api.teacher import ApiTeacher
 from qkd.teachers.causal_lm import CausalLM
 from qkd.teachers.prompt import PromptTeacher
+from tests.models.conftest import byte_tokenizer
 from tests.teachers.endpoint import (
     TEMPLATE,
     Server,
@@ -78,6 +80,61 @@ def test_likelihoods_equal_those_of_the_local_model(server, model, tmp_path, dev
     # calibration multiplies scores by an inverse temperature of up to 20
     assert np.allclose(remote.logits(dataset.texts), local.logits(dataset.texts), rtol=1e-3, atol=2e-3)
     assert remote.describe().endpoint.source == "likelihoods"
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory):
+    """A random LM with a byte-level tokenizer that adds a first token, as Llama's, and a chat template with one."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder, tokenizer = tmp_path_factory.mktemp("chat"), byte_tokenizer()
+    first = [("<end>", tokenizer.bos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<end> $A", special_tokens=first)
+    tokenizer.chat_template = (
+        "<end>{% for m in messages %}[{{ m.role }}] {{ m.content | trim }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]\n{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+    network = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=1024, **sizes))
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(4 if weight.ndim > 1 else 1)
+    network.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("template", [True, False])
+@pytest.mark.parametrize(("source", "examples"), [("likelihoods", 0), ("likelihoods", 1), ("score", 0)])
+def test_a_chat_template_is_used_where_the_local_model_uses_it(chat_model, tmp_path, template, source, examples):
+    path = tmp_path / "prompt.toml"
+    words = ('["th"]', '["s"]') if source == "score" else ('["cat", "red ball"]', '["qubit"]')
+    path.write_text(
+        'template = "Animals or physics?\\n{text}"\nsystem = "Be brief."\n[verbalizers]\n'
+        f"animals = {words[0]}\nphysics = {words[1]}\n"
+    )
+    if not template:
+        folder = tmp_path / "base"
+        shutil.copytree(chat_model, folder, ignore=shutil.ignore_patterns("chat_template*"))
+        chat_model = folder
+    lm = CausalLM(str(chat_model))
+    assert bool(lm.tokenizer.chat_template) == template
+    spec = PromptSpec(prompt=(str(path),), calibrate="none", examples=examples)
+    local = PromptTeacher(str(chat_model), None, spec)
+    server = Server(lm.network, lm.tokenizer, "tiny", "vllm", "score")
+    settings = ApiSpec(api_url=("http://lm/v1",), api_source=source)
+    remote = ApiTeacher("tiny", spec, settings, httpx.ASGITransport(server.app))
+    dataset, splits = corpus(32)
+    local.fit(dataset, splits)
+    remote.fit(dataset, splits)
+    assert ("[assistant]" in local.describe().prompt) == template
+    assert np.abs(remote.scores(dataset.texts) - local.scores(dataset.texts)).max() < 1e-4
+    server.deviations -= {"vllm", "score"}
+    if template:  # a server that chats and does not disclose how
+        with pytest.raises(ModelError, match=r"does not disclose its chat template .* chat = false"):
+            ApiTeacher("tiny", spec, settings, httpx.ASGITransport(server.app)).fit(dataset, splits)
 
 
 def test_next_token_and_score_have_the_same_argmax_as_the_local_model(server, model, prompt):
@@ -496,7 +553,6 @@ def test_labels_that_share_a_word_are_refused(server, tmp_path):
 
 
 def test_deferred_texts_are_asked_of_the_server_of_the_run(server, url, prompt, tmp_path):
-    import json
 
     import pandas as pd
 

@@ -195,7 +195,7 @@ class Endpoint:
                 "or name another one with --api-key-env"
             )
         if status >= 400:
-            raise Refused(f"{self.name} rejects the request (HTTP {status}): {self._reason(content, body)}")
+            raise Refused(f"{url} rejects the request (HTTP {status}): {self._reason(content, body)}")
         if status >= 300:
             to = safe_url(headers.get("location", ""))
             raise Refused(f"{self.name} redirects to '{to}' (HTTP {status}); give that URL as --api-url")
