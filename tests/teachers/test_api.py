@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -270,13 +271,15 @@ def test_texts_of_a_server_that_dies_are_asked_of_the_others(server, prompt):
             if request.url.host == "b":
                 self.left -= 1
                 if self.left < 0:
-                    raise httpx.ReadError("reset")
+                    raise (httpx.ConnectError if self.left < -4 else httpx.ReadError)("reset")
             return await super().handle_async_request(request)
 
     dataset, splits = corpus()
     urls = ("http://b/v1", "http://a/v1")
     remote = teacher(server, prompt, OneDies(server.app), api_source="next-token", api_url=urls)
+    started = VirtualLoop.now
     remote.fit(dataset, splits)
+    assert VirtualLoop.now - started < 20  # the other server does not wait for one that is dead
     alone = teacher(server, prompt, api_source="next-token")
     alone.fit(dataset, splits)
     assert np.array_equal(remote.scores(dataset.texts), alone.scores(dataset.texts))
@@ -305,6 +308,34 @@ def test_a_limit_of_the_server_is_kept_by_all_requests_and_printed(server, promp
     assert len(lines) == 1 and "429" in lines[0]
 
 
+def test_the_progress_shows_rate_time_left_tokens_and_cost(server, prompt, capsys, monkeypatch):
+    settings = {"api_source": "next-token", "price": "1e4,2e4", "max_cost": 1e3, "api_concurrency": 2}
+    dataset, splits = corpus()
+    remote = teacher(server, prompt, **settings)
+    remote.fit(dataset, splits)
+    spent, asked = remote.budget.spent, len(server.requests)
+    before = spent.prompt_tokens, spent.completion_tokens
+
+    async def slow(_):
+        await asyncio.sleep(3)
+
+    server.faults = slow
+    capsys.readouterr()
+    real, virtual = time.monotonic(), VirtualLoop.now
+    monkeypatch.setattr("qkd.core.console.time.monotonic", lambda: real + VirtualLoop.now - virtual)
+    remote.scores([f"the cat {'a ' * number}" for number in range(40)])  # 20 times two answers in three seconds
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("asking tiny: ")]
+    assert len(lines) == 6  # one in ten seconds, and the last one
+    usage = [len(server.ids(json.dumps(body["prompt"]))) for _, body in server.requests[asked:]]
+    for line in lines:
+        done = int(line.split()[2].partition("/")[0])
+        tokens = sum(before) + sum(usage[:done]) + done
+        dollars = (before[0] + sum(usage[:done])) / 100 + (before[1] + done) / 50
+        rate = done / (3 * -(-done // 2))
+        left = f", {(40 - done) / rate:.0f} s left" if done < 40 else ""
+        assert line == f"asking tiny: {done}/40 texts, {rate:.1f}/s{left} ({tokens:,} tokens, ${dollars:,.2f})"
+
+
 def test_a_budget_is_a_limit_and_needs_a_price(server, prompt):
     dataset, splits = corpus()
     with pytest.raises(BudgetError, match="above max_cost"):
@@ -316,6 +347,23 @@ def test_a_budget_is_a_limit_and_needs_a_price(server, prompt):
     remote.fit(dataset, splits)
     card = remote.describe().endpoint
     assert card.dollars == pytest.approx((card.prompt_tokens + card.completion_tokens) / 1e6, abs=1e-6)
+
+
+def test_a_job_stops_at_its_limit_and_a_higher_one_continues(server, prompt):
+    settings = {"api_source": "next-token", "price": "1e3,1e3", "api_concurrency": 8}
+    dataset, splits = corpus()
+    remote = teacher(server, prompt, **settings, max_cost=1e3)
+    remote.fit(dataset, splits)
+    more = [f"the cat and the number{number}" for number in range(80)]
+    remote.budget.limit = limit = remote.budget.dollars(remote.budget.spent) + 0.4
+    before = len(server.requests)
+    with pytest.raises(BudgetError, match="the same command with a higher limit continues"):
+        remote.scores(more)
+    spent = remote.budget.dollars(remote.budget.spent)
+    assert limit - 0.1 < spent <= limit and len(server.requests) - before < len(more)
+    remote.budget.limit = 1e3
+    remote.scores(more)
+    assert len(server.requests) - before == len(more)
 
 
 def test_a_budget_holds_on_a_server_that_reports_no_tokens(server, prompt):
