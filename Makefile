@@ -57,8 +57,8 @@ $(VENV)/.docs: $(VENV)/.test
 
 lint: $(VENV)/.test  ## ruff, mypy and codespell
 	$(BIN)/codespell src docs README.md CONTRIBUTING.md examples/*.py benchmarks/*.py
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples docs/conf.py
+	$(BIN)/ruff format --check src tests benchmarks examples docs/conf.py
 	$(BIN)/mypy
 
 hooks: $(VENV)/.test  ## run ruff, mypy and the architecture test before every commit

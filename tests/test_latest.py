@@ -1,12 +1,13 @@
 """``runs/latest`` is a run with a student, whatever fails or is stopped after it."""
 
+import os
 import random
 import shutil
 import stat
 
 import pytest
 
-from qkd import QkdError, api
+from qkd import QkdError, api, run_hardware
 from qkd.core import runs
 from qkd.pipeline import distillation as pipeline
 from qkd.student.trainer import Trainer
@@ -112,9 +113,18 @@ def _teacher(path):
     return f"logits:{path.with_name('logits.csv')}"
 
 
-def test_texts_are_readable_by_their_owner_alone(good):
-    for path in (good.folder.predictions, good.folder.history, good.report):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+def test_texts_and_accounts_are_their_owners_alone_and_other_files_follow_the_umask(corpus, tmp_path):
+    before = os.umask(0o027)
+    try:
+        run = api.distill(**options(corpus, tmp_path, epochs=1))
+        run_hardware(run, device="fake_manila", local=True, samples=4, shots=16, mitigation="none")
+    finally:
+        os.umask(before)
+    files = {path.relative_to(run.folder.path): path for path in run.folder.path.rglob("*") if path.is_file()}
+    private = {str(name) for name, path in files.items() if stat.S_IMODE(path.stat().st_mode) == 0o600}
+    assert {name for name in files if stat.S_IMODE(files[name].stat().st_mode) not in (0o600, 0o640)} == set()
+    plan = [f"hardware/hw-1/{name}" for name in ("plan.json", "texts.jsonl", "result.json")]
+    assert private == {"predictions.jsonl", "report.html", "hardware/ledger.jsonl", *plan}
 
 
 def test_what_a_killed_process_left_is_swept(good):

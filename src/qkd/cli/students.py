@@ -55,7 +55,9 @@ def distill(
     json_: Json = False,
     given: Options,
 ) -> None:
-    """Distill an LLM's classifier into a quantum circuit: label, train, evaluate, report.
+    """Distill an LLM's classifier into a quantum circuit.
+
+    The teacher labels the texts, the student trains on them, and the report compares it with controls.
 
     Example: qkd distill --data texts.csv --epochs 20
     """
@@ -84,7 +86,9 @@ def teach(
     json_: Json = False,
     given: Options,
 ) -> None:
-    """Let a teacher label texts; the logits are cached, so an interrupted labeling continues.
+    """Let a teacher label texts.
+
+    The logits are cached, so an interrupted labeling continues.
 
     Example: qkd teach --data texts.csv --teacher probe:smollm2-135m --out logits.parquet
     """
@@ -116,7 +120,9 @@ def evaluate(
     output: Output = None,
     json_: Json = False,
 ) -> None:
-    """Evaluate a student on labeled texts: scores, scores of each class, confusion matrix.
+    """Evaluate a student on labeled texts.
+
+    The output has scores, scores of each class and the confusion matrix.
 
     Example: qkd evaluate runs/latest --data other.csv --output predictions.csv
     """
@@ -143,7 +149,9 @@ def predict(
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
-    """Classify texts with a run's student, without teacher and training data.
+    """Classify texts with a run's student.
+
+    This needs neither the teacher nor the training data.
 
     Example: qkd predict "a text" --run runs/latest
     """

@@ -62,8 +62,8 @@ class ApiSpec(Spec):
     api_votes: Count = option(20, "Samples of a text for the source votes.")
     api_concurrency: Count = option(16, "Simultaneous requests to each server.")
     api_timeout: Positive = option(120.0, "Seconds until a request counts as failed.")
-    price: str | None = option(None, "US dollars for a million read and written tokens, as IN,OUT; needs max_cost.")
-    max_cost: Annotated[float, Field(ge=0)] | None = option(None, "US dollars at which labeling stops; needs price.")
+    price: str | None = option(None, "US dollars for a million read and written tokens, as IN,OUT; needs --max-cost.")
+    max_cost: Annotated[float, Field(ge=0)] | None = option(None, "US dollars at which labeling stops; needs --price.")
 
     @model_validator(mode="after")
     def _limited(self) -> ApiSpec:
