@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qkd.results.evaluation import EvaluatedText
 
 Output = Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file for the predictions.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the tokens and the cost of an api: teacher and stop.")]
 TEACHING = ("data", "teacher", "prompt", "api", "lora", "models", "encoder")
 """Sections of ``Config`` that a teacher needs."""
 
@@ -50,6 +51,7 @@ def distill(
     resume: Annotated[
         bool, typer.Option("--resume", rich_help_panel="Run", help="Continue the run --name, or the last one.")
     ] = False,
+    dry_run: DryRun = False,
     json_: Json = False,
     given: Options,
 ) -> None:
@@ -63,6 +65,9 @@ def distill(
     from qkd.reports.run import summary, timings
 
     base = read_config(config) if config else None
+    if dry_run:
+        write(api.estimate_cost(base, **given))
+        return
     run = api.distill(base, resume=resume, **given)
     if json_:
         print_json(run.metrics.to_dict())

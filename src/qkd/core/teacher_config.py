@@ -92,9 +92,9 @@ class ApiSpec(Spec):
         try:
             read, written = map(float, (self.price or "0,0").split(","))
         except ValueError:
-            raise ValueError(f"price '{self.price}' is not IN,OUT, such as 0.25,2.00") from None
+            raise ValueError(f"--price '{self.price}' is not IN,OUT, such as 0.25,2.00") from None
         if not (0 <= read < 1e6 and 0 <= written < 1e6):
-            raise ValueError(f"price '{self.price}' is negative or too large")
+            raise ValueError(f"--price '{self.price}' is negative or too large")
         return read, written
 
 
