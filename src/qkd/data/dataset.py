@@ -14,6 +14,8 @@ from qkd.core.config import SplitKind
 from qkd.core.errors import DataError
 
 MIN_TEXTS_PER_CLASS = 5
+MAX_NAMED_CLASSES = 8
+"""Most classes that the representation of a data set names."""
 TRAIN, VALID, TEST = "train", "valid", "test"
 """Names of the splits. A text that a source has in several splits stays in the last of them."""
 ORDER = (TRAIN, VALID, TEST)
@@ -21,7 +23,7 @@ PREFIXES = {"train": TRAIN, "val": VALID, "dev": VALID, "test": TEST}
 """Split by the beginning of the source's name for it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """N distinct texts and their labels.
 
@@ -60,6 +62,11 @@ class Dataset:
             raise DataError(f"{self.source}: {len(self.texts)} texts but {len(self.labels)} labels; give one for each")
         object.__setattr__(self, "rows", tuple(range(len(self.texts)) if self.rows is None else self.rows))
         object.__setattr__(self, "num_rows", len(self.texts) if self.num_rows is None else self.num_rows)
+
+    def __repr__(self) -> str:
+        classes = ", ".join(map(repr, self.classes[:MAX_NAMED_CLASSES]))
+        more = ", ..." if len(self.classes) > MAX_NAMED_CLASSES else ""
+        return f"<Dataset {self.source}: {len(self.texts):,} texts of {len(self.classes)} classes ({classes}{more})>"
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -101,7 +108,7 @@ def _a(value: object) -> str:
     return f"an {kind}" if kind[:1].lower() in "aeiou" else f"a {kind}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Splits:
     """Disjoint, sorted row numbers (int64) that together are all rows.
 
@@ -114,6 +121,9 @@ class Splits:
     train: np.ndarray
     valid: np.ndarray
     test: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"<Splits: {len(self.train):,} train, {len(self.valid):,} validation, {len(self.test):,} test rows>"
 
 
 def split_of(name: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -45,9 +45,9 @@ class DeferredAnswers:
         deferral: The threshold and its guarantee.
     """
 
-    labels: tuple[str | None, ...]
-    answered: np.ndarray
-    probabilities: np.ndarray
+    labels: tuple[str | None, ...] = field(repr=False)
+    answered: np.ndarray = field(repr=False)
+    probabilities: np.ndarray = field(repr=False)
     deferral: Deferral
 
     @property
