@@ -122,8 +122,9 @@ def test_every_public_object_fits_a_screen(run, table, corpus):
     device, dataset = qkd.devices.load("fake_fez"), qkd.data.load(str(corpus / "texts.csv"), "t", "y")
     compiled = qkd.transpile("hardware", "fake_manila", qubits=4)
     [rehearsal] = qkd.run_hardware(run, device="fake_manila", local=True, samples=4, shots=16, mitigation="none")
-    shown = [run, run.student, run.metrics, run.table(), run.student.classical(), run.student.encoder, run.student.about]
-    shown += [run.student.defer(list(table["t"][:9]), risk=0.5), qkd.teachers.make_teacher(f"logits:{corpus / 'logits.csv'}")]
+    shown = [run, run.student, run.metrics, run.table(), run.student.classical(), run.student.encoder]
+    shown += [run.student.defer(list(table["t"][:9]), risk=0.5), run.student.about]
+    shown += [qkd.teachers.make_teacher(f"logits:{corpus / 'logits.csv'}")]
     shown += [rehearsal, rehearsal.plan, device, device.calibration, compiled, compiled.region()[1], compiled.student]
     shown += [dataset, qkd.data.split(dataset), qkd.Config(), qkd.CompareSpec(), qkd.SweepSpec()]
     for one in shown:

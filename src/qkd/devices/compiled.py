@@ -225,7 +225,9 @@ def from_quantum_circuit(
 ) -> StudentCircuit:
     """Return a ``QuantumCircuit`` as a student circuit; see ``compile_for`` for the arguments."""
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
-    given = list(inputs or ())
+    if not isinstance(inputs, Iterable | Parameter | None):
+        raise CircuitError(f"inputs is {inputs!r:.40}; give a list of parameters or of their names")
+    given = [inputs] if isinstance(inputs, str | Parameter) else list(inputs or ())
     wrong = next((item for item in given if not isinstance(item, str | Parameter)), None)
     if wrong is not None:
         raise CircuitError(f"inputs has {wrong!r:.40}, which is neither a parameter nor the name of one")
