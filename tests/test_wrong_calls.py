@@ -48,7 +48,9 @@ SETTINGS = """
     teacher="features:logreg" | teacher=FILE | encoder=None | encoder=3 | encoder="" | encoder="hashing:x"
     encoder="hashing:0" | encoder="nowhere/model" | encoder="features:x" | encoder="features:4" | encoder="object:f"
     encoder=object() | encoder=lambda texts: texts | encoder=lambda texts: X * nan | encoder=lambda: 0 | encoder=str
-    encoder=["hashing", "minilm"] | circuit=None | circuit="nowhere" | circuit="nowhere.qasm"
+    encoder=["hashing", "minilm"] | encoder="a" * 300 | encoder="hf/" + "a" * 300 | circuit="a" * 300
+    data="a" * 300 | data="hf:" + "a" * 300 | teacher="a" * 300 | teacher="probe:" + "a" * 300
+    circuit=None | circuit="nowhere" | circuit="nowhere.qasm"
     circuit=Path("x.toml") | circuit=3 | circuit=FILE | circuit=qc, inputs=[] | circuit=qc, inputs=3
     circuit=qc, inputs=["nope"] | circuit=qc, inputs=[3] | circuit=qc | circuit=measured, inputs="x"
     circuit=circuit, inputs="x" | inputs="x" | inputs=3 | circuit=qc, qubits=5, inputs=x | loss=None | loss="mse"
@@ -63,7 +65,8 @@ SETTINGS = """
 CALLS = """
     qkd.Run(3) | qkd.Run(None) | qkd.Run("nowhere") | qkd.Run("a\\0b") | qkd.Run(FOLDER) | qkd.Run(run=3)
     qkd.Run("\\ud800") | S.save("\\ud800") | S.save_pretrained("\\ud800") | S.export("\\ud800")
-    qkd.Student.load("nowhere") | qkd.Student.load(3) | qkd.Student.load(None) | qkd.Student.load(FOLDER)
+    qkd.Student.load("nowhere") | qkd.Student.load("a" * 300) | qkd.Run("a" * 300) | S.save("a" * 300)
+    qkd.transpile(RUN, device="a" * 300) | qkd.Student.load(3) | qkd.Student.load(None) | qkd.Student.load(FOLDER)
     qkd.Student.load(RUN, engine="exact") | qkd.Student.load(RUN, encoder=lambda texts: X) | qkd.Student.load(FILE)
     qkd.Student.from_pretrained(3) | qkd.Student.from_pretrained("a b") | qkd.Student.from_pretrained("")
     S.predict("a text") | S.predict(3) | S.predict(None) | S.predict([3]) | S.predict([None]) | S.predict(X)

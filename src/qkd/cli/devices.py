@@ -17,7 +17,7 @@ from qkd.hardware.request import LearningRequest
 if TYPE_CHECKING:
     from qkd.devices.catalogue import DeviceEntry
 
-app = typer.Typer(help="The devices: list them, show one, keep a calibration, rank them for a student.")
+app = typer.Typer(help="List, show, learn and compare devices.")
 
 Device = Annotated[str, typer.Argument(help="A device (ibm_fez), its snapshot (fake_fez), or a snapshot file.")]
 Png = Annotated[Path | None, typer.Option(help="Write the chip's map to this PNG file.")]
@@ -215,7 +215,9 @@ def transpile(
     spec: TranspileSpec,
     json_: Json = False,
 ) -> None:
-    """Compile a student for a device and show the resulting circuit's size and errors.
+    """Compile a student for a device.
+
+    Show the size and the predicted errors of the compiled circuit.
 
     Example: qkd transpile runs/latest --device ibm_fez
     """

@@ -46,7 +46,7 @@ class CheckedModel(_Base):
 
     @classmethod
     def explain(cls, error: ValidationError) -> str:
-        """Return an error in one sentence."""
+        """Return an error as a sentence."""
         return f"{cls.__name__}: {_first(error)}"
 
 

@@ -211,7 +211,8 @@ def _renumbered(content: dict[str, Any], kept: np.ndarray) -> dict[str, Any]:
         return content
     number = {old: new for new, old in enumerate(kept.tolist())}
     vocabulary = {token: number[old] for token, old in content["model"]["vocab"].items() if old in number}
-    added = [{**token, "id": number[token["id"]]} for token in content["added_tokens"]]
+    # A text that contains [SEP] is a text, and no sequence of two.
+    added = [{**token, "id": number[token["id"]]} for token in content["added_tokens"] if not token["special"]]
     model = {**content["model"], "vocab": vocabulary}
     return {**content, "model": model, "added_tokens": added, "post_processor": None}
 

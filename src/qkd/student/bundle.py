@@ -194,7 +194,12 @@ class Student(Shown):
 
     @public
     def export(
-        self, folder: str | Path, format: str = "numpy", texts: Sequence[str] = (), check: bool = True, **options: Any
+        self,
+        folder: str | Path,
+        format: str | None = None,
+        texts: Sequence[str] = (),
+        check: bool = True,
+        **options: Any,
     ) -> Exported:
         """Write the student in a format that needs neither qkd nor torch; see ``qkd.export.export_student``."""
         from qkd.export.registry import export_student

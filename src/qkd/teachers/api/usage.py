@@ -58,11 +58,11 @@ class Budget:
 
     def price(self, usage: Usage) -> str:
         """Return the cost of ``usage`` for messages; nothing without a price."""
-        return f", ${self.dollars(usage):.2f}" if any(self.prices) else ""
+        dollars = self.dollars(usage)
+        return f", ${dollars:,.{2 if dollars >= 1 else 4}f}" if any(self.prices) else ""
 
-    def check(self, expected: Usage | None = None) -> None:
-        """Raise a BudgetError if the cost of ``expected``, or else what was spent, is above the limit."""
-        dollars = self.dollars(expected or self.spent)
+    def check(self, dollars: float) -> None:
+        """Raise a BudgetError if ``dollars`` are above the limit."""
         if self.limit is not None and dollars > self.limit:
             raise BudgetError(
                 f"{self.name}: ${dollars:.2f} is above --max-cost {self.limit:g}; all answers so far are stored, "
