@@ -14,7 +14,7 @@ def task(student: StudentCircuit, batch: int, repeats: int, seed: int = 0) -> di
     contender the same work. The paper's 144 weights become 60.
 
     Raises:
-            ValueError: a gate has more than one parameter or an expression of one; no bundled circuit has.
+        ValueError: a gate has more than one parameter or an expression of one; no bundled circuit has.
     """
     where = {p: ["input", i] for i, p in enumerate(student.inputs)}
     weights = set(student.weights)
