@@ -291,6 +291,17 @@ def test_a_plan_compiled_anew_is_estimated_checked_and_asked_for_again(service, 
     assert collect(folder, policy=QUICK) == []  # plans that were never sent are not continued
 
 
+def test_the_same_request_pays_nothing_again_where_a_kill_prevented_the_result(service, folder):
+    [outcome] = run(order(folder), YES, policy=QUICK)
+    whole = (outcome.plan.folder / "result.json").read_bytes()
+    (outcome.plan.folder / "result.json").unlink()
+    [again] = run(order(folder), YES, policy=QUICK)
+    assert again.plan.name == outcome.plan.name and len(service.jobs) == outcome.plan.jobs
+    assert (outcome.plan.folder / "result.json").read_bytes() == whole
+    [other] = run(order(folder), YES, policy=QUICK)
+    assert other.plan.name != outcome.plan.name  # a finished run is measured again when it is asked for again
+
+
 def test_a_device_that_changes_between_jobs_gets_no_more_of_them(service, folder, monkeypatch):
     small_jobs(monkeypatch, 1)
     service.hold = True

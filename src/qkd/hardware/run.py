@@ -136,8 +136,9 @@ def _finish_interrupted(folder: RunFolder) -> None:
 
 
 def _open_plans(folder: RunFolder, request: AnyRequest, backend: BackendV2 | None) -> list[Plan]:
-    """Return the plans of the same request with open jobs, except cancelled ones.
+    """Return the unfinished plans of the same request, except cancelled ones.
 
+    A plan whose values are saved and whose result a killed command did not write is one of them: its jobs are paid.
     Backends of other providers can have the same name and other gates.
     """
     gates = None if backend is None else _places(load_snapshot(backend))
@@ -148,7 +149,7 @@ def _open_plans(folder: RunFolder, request: AnyRequest, backend: BackendV2 | Non
         if plan.fingerprint == hashed
         and (plan.service != "backend" or gates is None or _places(plan.snapshot) == gates)
         and not ledger.is_cancelled(plan.name)
-        and any(record.open for record in ledger.jobs(plan.name, plan.jobs))
+        and is_unfinished(folder, plan)
     ]
 
 

@@ -82,8 +82,10 @@ def linear_response(student: StudentCircuit, engine: Engine | None = None, seed:
     common = np.repeat(grid[:, None], inputs, axis=1)
     everywhere = slopes.at(np.vstack([common, rng.uniform(-np.pi, np.pi, (ELSEWHERE, inputs))]))
     best = everywhere.max(axis=0, initial=0)
-    point = np.array(student.start) if student.start else _best_start(slopes, grid, everywhere[: len(grid)], best)
-    slope = slopes.at(point[None])[0]
+    if student.start:
+        point, slope = np.array(student.start), slopes.at(np.array([student.start]))[0]
+    else:
+        point, slope = _best_start(slopes, grid, everywhere[: len(grid)], best)
     return Response(tuple(point.tolist()), tuple(slope.tolist()), tuple(np.maximum(best, slope).tolist()))
 
 
@@ -139,8 +141,10 @@ class _Slopes:
         return (squares / len(self._weights)).sqrt().cpu().numpy()
 
 
-def _best_start(slopes: _Slopes, grid: np.ndarray, common: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """Return the start (A,) with the largest response of its weakest input.
+def _best_start(
+    slopes: _Slopes, grid: np.ndarray, common: np.ndarray, best: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the start (A,) with the largest response of its weakest input, and the slopes (A,) there.
 
     All inputs get the same value, unless a value for each input is clearly better.
 
@@ -164,6 +168,7 @@ def _best_start(slopes: _Slopes, grid: np.ndarray, common: np.ndarray, best: np.
     chosen = pick(scores)
     point = np.full(len(best), grid[chosen])
     if scores[chosen] >= 2 * BLIND:
-        return point
+        return point, common[chosen]
     each = np.array([grid[pick(column)] for column in common.T])
-    return each if weakest(slopes.at(each[None]))[0] > scores[chosen] else point
+    there = slopes.at(each[None])
+    return (each, there[0]) if weakest(there)[0] > scores[chosen] else (point, common[chosen])
