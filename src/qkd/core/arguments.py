@@ -109,7 +109,9 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin in (Union, UnionType):
         return any(_fits(value, part) for part in parts)
     if origin is Sequence:
-        inner = (isinstance(value, Sequence) and not isinstance(value, str | bytes)) or getattr(value, "ndim", 0) > 0
+        dimensions = getattr(value, "ndim", 0)
+        is_array = isinstance(dimensions, int) and dimensions > 0
+        inner = (isinstance(value, Sequence) and not isinstance(value, str | bytes)) or is_array
         return inner and (parts[0] is Any or all(_fits(item, parts[0]) for item in value))
     if origin is Mapping:
         return isinstance(value, Mapping)

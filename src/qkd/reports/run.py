@@ -149,7 +149,7 @@ def endpoint_sentences(teacher: TeacherCard) -> list[str]:
         f"{use.requests:,} requests, {use.prompt_tokens:,} tokens read and {use.completion_tokens:,} written"
         f"{' (estimated)' if use.estimated else ''}"
     )
-    sentence += "" if use.dollars is None else f", ${use.dollars:,.2f}"
+    sentence += "" if use.dollars is None else f", ${use.dollars:,.{2 if use.dollars >= 1 else 4}f}"
     sentence += f"; {use.unanswered:,} texts without an answer" if use.unanswered else ""
     sentence += f"; {use.unlisted:.1%} of the probability is not listed" if use.unlisted else ""
     sentence += f"; standard error {use.standard_error:.3f}" if use.standard_error else ""

@@ -17,7 +17,7 @@ MAX_WORD = 16
 """Characters of a word that a page does not break."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """Rows of cells under a row of column names. Cells may be foreign text.
 
@@ -34,6 +34,11 @@ class Table:
 
     def __str__(self) -> str:
         return self.to_text()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
     def to_text(self) -> str:
         """Return the table with aligned columns, for a terminal."""

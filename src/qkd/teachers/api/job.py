@@ -1,6 +1,6 @@
 """A job: questions about many texts to several servers, from one queue, each answer stored when it arrives.
 
-The stored answers are a file of one JSON line for each text. A killed job loses at most the requests that were in
+The stored answers are a file of one JSON line for each text. A killed job loses at most the texts that were in
 flight. The next job reads the file and asks about missing texts.
 """
 

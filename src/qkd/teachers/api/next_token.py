@@ -141,15 +141,14 @@ def _next_tokens(choice: Mapping[str, Any]) -> dict[str, float]:
     Raises:
         Unsuited: the server lists none, or only the sampled token has a probability.
     """
-    logprobs = choice.get("logprobs")
-    if not isinstance(logprobs, Mapping):
-        raise Unsuited("no log-probabilities although they were requested")
-    if isinstance(content := logprobs.get("content"), list) and content:  # chat, and llama.cpp's completions
-        pairs = [(one.get("token"), one.get("logprob")) for one in content[0].get("top_logprobs") or []]
-    elif isinstance(top := logprobs.get("top_logprobs"), list) and top and isinstance(top[0], Mapping):
-        pairs = list(top[0].items())
-    else:
-        pairs = []
+    pairs: list[tuple[Any, Any]] = []
+    match choice.get("logprobs"):
+        case {"content": [{"top_logprobs": [*top]}, *_]}:  # chat, and llama.cpp's completions
+            pairs = [(one.get("token"), one.get("logprob")) for one in top if isinstance(one, Mapping)]
+        case {"top_logprobs": [Mapping() as first, *_]}:
+            pairs = list(first.items())
+        case logprobs if not isinstance(logprobs, Mapping):
+            raise Unsuited("no log-probabilities although they were requested")
     listed: dict[str, float] = {}
     for token, value in pairs:
         if isinstance(value, int | float) and IMPOSSIBLE < value <= 0:  # NaN is neither

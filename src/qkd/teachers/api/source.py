@@ -267,7 +267,7 @@ def _choices(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     Raises:
         Unanswered: there are none.
     """
-    found = answer.get("choices")
-    if not isinstance(found, list) or not found or not all(isinstance(choice, dict) for choice in found):
-        raise Unanswered("the answer has no choices")
-    return found
+    match answer.get("choices"):
+        case [_, *_] as found if all(isinstance(choice, dict) for choice in found):
+            return found
+    raise Unanswered("the answer has no choices")

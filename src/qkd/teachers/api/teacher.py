@@ -15,6 +15,7 @@ from qkd.core import cache
 from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import ModelError, ServiceError, require_extra
+from qkd.core.objects import Named
 from qkd.core.teacher_config import ApiSpec, PromptSpec
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
@@ -38,7 +39,7 @@ MAX_CALIBRATION_TEXTS = 1000
 OWN_LABEL_PROBABILITY = 0.95  # of a training text that the model did not answer, which is left to its label
 
 
-class ApiTeacher:
+class ApiTeacher(Named):
     """An LLM behind an OpenAI-compatible endpoint.
 
     Args:

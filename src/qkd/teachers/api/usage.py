@@ -72,10 +72,10 @@ class Budget:
 
 def reported_usage(body: Mapping[str, Any], answer: Mapping[str, Any]) -> Usage:
     """Return the tokens of one answered request, estimated where the server reports none."""
-    reported = answer.get("usage")
-    counts = [reported.get(f"{kind}_tokens") for kind in ("prompt", "completion")] if isinstance(reported, dict) else []
-    if counts and isinstance(counts[0], int) and counts[0] > 0:
-        return Usage(1, counts[0], counts[1] if isinstance(counts[1], int) and counts[1] > 0 else 0)
+    match answer.get("usage"):
+        case {"prompt_tokens": int(read), **rest} if read > 0:
+            written = rest.get("completion_tokens")
+            return Usage(1, read, max(written, 0) if isinstance(written, int) else 0)
     read, written = (sum(map(len, texts_of(part))) for part in (body, answer))
     return Usage(1, estimated_tokens(read), estimated_tokens(written), estimated=1)
 
