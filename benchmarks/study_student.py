@@ -3,8 +3,8 @@
     python benchmarks/study_student.py TEXTS.jsonl[:LIMIT] ... [--teacher SPEC] [--seeds 5] [--only LINE] [--out FILE]
 
 Every seed is another split and another initialization; all students of a seed see the same split and the same teacher.
-A line is a change from the default student: its mean test accuracy for each file, and behind it the difference from the
-default with the half width of the 95 % t-interval of the seeds' paired differences. ``{name}`` and ``{seed}`` in the
+A line is a change from the default student. It has the mean test accuracy for each file and the difference from the
+default, with the half width of the 95 % t-interval of the seeds' paired differences. ``{name}`` and ``{seed}`` in the
 teacher are replaced by a file's stem and the seed. Scores are from test splits of the given files alone. Each student
 appends its scores to the file ``--out`` and is not trained again.
 """

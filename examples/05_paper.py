@@ -22,7 +22,7 @@ from qkd.reports import comparison
 
 beside, deviations = ("hardware", "linear", "logreg"), ("js", "carried")
 reproduction = qkd.reproduce(seeds=2, students=beside, deviations=deviations, limit=240, epochs=12)
-print(comparison.comparison_text(reproduction))
+print(comparison.report(reproduction).to_text())
 
 # %% [markdown]
 # ## Differences

@@ -128,6 +128,13 @@ def test_a_checkpoint_names_no_file_outside_its_folder(folder):
         checkpoint.read_checkpoint(path.parent, Progress)
 
 
+def test_a_checkpoint_that_is_read_is_the_only_one(folder):
+    place = folder / "checkpoint"
+    (place / "state-000002.safetensors").write_bytes((place / "state-000003.safetensors").read_bytes())
+    assert checkpoint.read_checkpoint(place, Progress) is not None
+    assert [path.name for path in place.glob("state-*")] == ["state-000003.safetensors"]
+
+
 def test_what_was_not_measured_may_be_infinite(folder):
     path = folder / "snapshot" / "s.json"
     told = json.loads(path.read_text())

@@ -151,8 +151,8 @@ def sweep(
     """
     from qkd.experiments.space import dimensions
     from qkd.experiments.sweep import search
-    from qkd.reports import sweep as pages
     from qkd.reports.pages import report_failures_as_warnings
+    from qkd.reports.sweep import report as sweep_report
 
     spec = spec or SweepSpec()
     config = _base(base)
@@ -170,8 +170,7 @@ def sweep(
         write_text(path, to_toml(best.model_copy(update={"run": best.run.model_copy(update={"name": None})})))
         write_json(folder.path / "sweep.json", result.to_dict())
         with report_failures_as_warnings(folder.report):
-            write_text(folder.path / "report.md", pages.sweep_markdown(result))
-            write_text(folder.report, pages.sweep_html(folder.name, result))
+            sweep_report(result, folder.name).write(folder)
     return result.model_copy(update={"report": str(folder.report)})
 
 
@@ -197,7 +196,7 @@ def _compare(
     """
     from qkd.experiments.compare import run_trials
     from qkd.experiments.summary import summarize
-    from qkd.reports import comparison as pages
+    from qkd.reports.comparison import report
     from qkd.reports.pages import report_failures_as_warnings
 
     with _study(config, kind, ray) as folder:
@@ -207,8 +206,7 @@ def _compare(
             summary = summary.model_copy(update={"reproduction": reproduction(trials, summary)})
         write_json(folder.path / "comparison.json", summary.to_dict())
         with report_failures_as_warnings(folder.report):
-            write_text(folder.path / "report.md", pages.comparison_markdown(summary))
-            write_text(folder.report, pages.comparison_html(folder.name, summary))
+            report(summary, folder.name).write(folder)
     return summary.model_copy(update={"report": str(folder.report)})
 
 

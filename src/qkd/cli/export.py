@@ -34,7 +34,7 @@ def export(
     defer: Defer = None,
     check: Annotated[bool, typer.Option(help="Compare the export with the student on the test texts.")] = True,
 ) -> None:
-    """Write a run's student in a format that needs neither qkd nor torch.
+    """Write a student for software without qkd and torch.
 
     Example: qkd export runs/latest --out classifier
     """
@@ -52,7 +52,9 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 8000,
     defer: Defer = None,
 ) -> None:
-    """Answer HTTP requests: POST /predict, GET /health, an OpenAPI page at /.
+    """Answer HTTP requests with a student.
+
+    POST /predict classifies, GET /health returns the state, and / describes both.
 
     Example: qkd serve runs/latest --port 8000
     """

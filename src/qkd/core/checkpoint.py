@@ -48,6 +48,10 @@ def write_checkpoint(folder: Path, label: str, progress: Any, tensors: Mapping[s
     name = f"state-{label}.safetensors"
     write_tensors(folder / name, {**tensors, **streams})
     write_json(folder / "state.json", {"format": FORMAT, "tensors": name, "progress": asdict(progress)})
+    _remove_others(folder, name)
+
+
+def _remove_others(folder: Path, name: str) -> None:
     for old in folder.glob("state-*.safetensors"):
         if old.name != name:
             old.unlink(missing_ok=True)
@@ -55,6 +59,8 @@ def write_checkpoint(folder: Path, label: str, progress: Any, tensors: Mapping[s
 
 def read_checkpoint(folder: Path, kind: type[P]) -> tuple[P, Tensors] | None:
     """Return the progress and the tensors of a folder's checkpoint, or None where it has none.
+
+    Tensors of other checkpoints, which a kill between the two files of one leaves, are removed.
 
     Raises:
         FolderError: it is damaged, or of another format.
@@ -67,9 +73,11 @@ def read_checkpoint(folder: Path, kind: type[P]) -> tuple[P, Tensors] | None:
     try:
         if not re.fullmatch(r"[\w-]+\.safetensors", table.tensors):
             raise ValueError("the name of its tensors is no file name")
-        return progress, read_tensors(folder / table.tensors)
+        tensors = read_tensors(folder / table.tensors)
     except ValueError as error:
         raise damaged(folder, error) from None
+    _remove_others(folder, table.tensors)
+    return progress, tensors
 
 
 def damaged(folder: Path, error: Exception) -> FolderError:

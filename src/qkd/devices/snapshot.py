@@ -66,7 +66,7 @@ class _File(records.Record):
     calibration: _Calibration
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Snapshot:
     """A device with its cleaned calibration.
 
@@ -79,6 +79,9 @@ class Snapshot:
     calibration: Calibration
     cleaning: Cleaning
     origin: str
+
+    def __repr__(self) -> str:
+        return f"<Snapshot {self.summary()}>"
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ from qkd.core import cache
 from qkd.core.cache import Key
 from qkd.core.console import log, progress
 from qkd.core.errors import ModelError
+from qkd.core.objects import Named
 from qkd.encoders.combined import JoinedEncoder
 from qkd.encoders.protocol import Encoder, EncoderRequest, unit
 from qkd.models.backbone import Backbone
@@ -35,7 +36,7 @@ MAX_TABLE_TOKENS = 15_000
 TOKEN_VARIANCE = 1e-3
 
 
-class StaticEncoder:
+class StaticEncoder(Named):
     """A mean of token vectors.
 
     Args:

@@ -218,6 +218,8 @@ def _staging(target: Path) -> Any:
     Raises:
         FolderError: ``target`` holds other files, or cannot be written.
     """
+    if not target.name:
+        raise FolderError(f"'{target}' has no name; name the export's folder")
     if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / MANIFEST).is_file())):
         raise FolderError(f"{target}: holds other files than an export; name another folder with --out")
     part = target.with_name(f".{target.name}.{os.getpid()}.part")

@@ -60,7 +60,10 @@ class DeviceRun(Shown):
         from qkd.reports.tables import Table
 
         header, *rows = self.plan.budget.rows()
-        parts = [f"{self.plan.name} on {self.plan.place}: {len(self.records)} jobs", Table(header, rows)]
+        parts = [
+            f"{self.plan.name} on {self.plan.place}: {len(self.records)} job{'s' * (len(self.records) != 1)}",
+            Table(header, rows),
+        ]
         return [*parts, *(devices.parts(self.result) if isinstance(self.result, MeasuredResult) else ())]
 
     def _records(self) -> dict[str, list[dict[str, Any]]]:

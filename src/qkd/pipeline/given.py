@@ -99,7 +99,7 @@ def _stored_circuit(circuit: Any, inputs: Any, folder: Path) -> str:
     Raises:
         QkdError: It is no circuit, or its inputs are missing or unknown.
     """
-    from qiskit.circuit import Parameter, QuantumCircuit
+    from qiskit.circuit import QuantumCircuit
 
     from qkd.circuits.qasm import to_qasm
     from qkd.circuits.student import StudentCircuit
@@ -111,10 +111,9 @@ def _stored_circuit(circuit: Any, inputs: Any, folder: Path) -> str:
             raise ConfigError("inputs belongs to a QuantumCircuit; a StudentCircuit has its own")
         student = circuit
     elif isinstance(circuit, QuantumCircuit):
-        words = [inputs] if isinstance(inputs, str | Parameter) else inputs
-        if not isinstance(words, Iterable):
+        if inputs is None:
             raise ConfigError("a QuantumCircuit needs inputs=[...], the parameters that hold the data")
-        student = from_quantum_circuit(circuit, list(words))
+        student = from_quantum_circuit(circuit, inputs)
     else:
         raise ConfigError(f"circuit is a {type(circuit).__name__}; give a name, a file or a QuantumCircuit")
     text = to_qasm(student)
@@ -146,7 +145,7 @@ def _is_numeric(rows: Any) -> bool:
     """Return whether rows are features instead of texts."""
     if hasattr(rows, "toarray") or getattr(rows, "ndim", 1) == 2:
         return True
-    first = next(iter(rows), None) if isinstance(rows, Iterable) else None
+    first = next(iter(rows), None) if isinstance(rows, Iterable) and getattr(rows, "ndim", 1) != 0 else None
     return isinstance(first, list | tuple | np.ndarray)
 
 

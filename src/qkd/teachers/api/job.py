@@ -1,6 +1,6 @@
 """A job: questions about many texts to several servers, from one queue, each answer stored when it arrives.
 
-The stored answers are a file of one JSON line for each text. A killed job loses at most the requests that were in
+The stored answers are a file of one JSON line for each text. A killed job loses at most the texts that were in
 flight. The next job reads the file and asks about missing texts.
 """
 
@@ -128,16 +128,19 @@ class Job:
         Raises:
             QkdError: no server is left, the budget is spent, or too many texts have no answer.
         """
-        queue, total, failures = deque(texts), len(texts), 0
+        queue, total, failures, in_flight = deque(texts), len(texts), 0, 0
+        before, done = self._budget.dollars(self._budget.spent), 0
         lost, reason = Counter[str](), ""
         error: Exception | None = None
 
         async def work(endpoint: Endpoint) -> None:
-            nonlocal failures, error, reason
+            nonlocal failures, error, reason, in_flight, done
             while queue and error is None:
                 text = queue.popleft()
+                in_flight += 1
                 try:
-                    self._budget.check()
+                    dollars = self._budget.dollars(self._budget.spent)
+                    self._budget.check(dollars + in_flight * (dollars - before) / max(done, 1))
                     row = await self._row(endpoint, text)
                     answers.add(text, row)
                     failures += "failed" in row
@@ -153,13 +156,16 @@ class Job:
                 except Exception as failure:
                     error = error or failure
                     return
+                finally:
+                    in_flight, done = in_flight - 1, done + 1
                 spent = self._budget.spent
                 tokens = spent.prompt_tokens + spent.completion_tokens
-                bar.advance(1, f"{tokens:,} tokens{self._budget.price(spent)}")
+                bar.advance(1, f"({tokens:,} tokens{self._budget.price(spent)})")
 
         with progress(f"asking {self._source.model}", total, "texts") as bar:
             for endpoint in self._endpoints:
-                endpoint.on_wait = lambda seconds: bar.advance(0, f"waiting {seconds:.0f} s")
+                endpoint.waits = len(self._endpoints) == 1
+                endpoint.on_wait = lambda seconds: bar.advance(0, f"(waiting {seconds:.0f} s)")
             try:
                 left = total + 1
                 while error is None and 0 < len(queue) < left:  # a server that died leaves its texts to the others

@@ -15,6 +15,7 @@ from qkd.core import cache
 from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import ModelError, ServiceError, require_extra
+from qkd.core.objects import Named
 from qkd.core.teacher_config import ApiSpec, PromptSpec
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
@@ -38,7 +39,7 @@ MAX_CALIBRATION_TEXTS = 1000
 OWN_LABEL_PROBABILITY = 0.95  # of a training text that the model did not answer, which is left to its label
 
 
-class ApiTeacher:
+class ApiTeacher(Named):
     """An LLM behind an OpenAI-compatible endpoint.
 
     Args:
@@ -98,13 +99,13 @@ class ApiTeacher:
         texts, targets, classes = dataset.texts, dataset.targets, dataset.classes
         expected = self._expected(texts, classes)
         log.info(self.estimate(texts, classes))
-        self.budget.check(min(expected.values(), key=self.budget.dollars))
+        self.budget.check(min(map(self.budget.dollars, expected.values())))
         self._own = {cache.text_hash(texts[row]): int(targets[row]) for row in splits.train}
         examples: tuple[tuple[str, int], ...] = ()
         if self.spec.examples:
             examples, self._spare = draw_examples(dataset, splits, self.spec)
         source = self._source = _run(self._connect(self._question(classes, examples), texts))
-        self.budget.check(expected[source.name])
+        self.budget.check(self.budget.dollars(expected[source.name]))
         rows = splits.train[shuffled_by_content([texts[row] for row in splits.train], 0)[:MAX_CALIBRATION_TEXTS]]
         asked = np.concatenate([rows, splits.valid])  # one job, because the end of a job does not use all connections
         scores, valid = np.split(self.scores([texts[row] for row in asked]), [len(rows)])
@@ -214,7 +215,7 @@ class ApiTeacher:
         """
         failed: list[str] = []
         for endpoint in self._endpoints:
-            endpoint.testing = True
+            endpoint.testing, endpoint.waits = True, False
             try:
                 await endpoint.check_model(self.model)
                 source, self._rejected = await choose(endpoint, self.model, question, self.budget.spent)
@@ -231,7 +232,7 @@ class ApiTeacher:
             server = " ".join(self._server).strip() or "unnamed"
             log.info(f"{self.name}: '{source.name}' scores the labels on {endpoint.name} ({server})")
             return source
-        raise ServiceError("; ".join(failed))
+        raise ServiceError(f"{'; '.join(failed)}; start the server, or give the URL of another one as --api-url")
 
     def _to_logits(self, texts: Sequence[str], scores: np.ndarray) -> np.ndarray:
         """Return calibrated logits; an unanswered text gets its label if it is a training text, else zeros."""
