@@ -123,7 +123,7 @@ print(
 # ## Submit now, collect later
 #
 # On a device, `detach=True` returns after submission. The ledger records every job before it is submitted. `collect`
-# fetches finished jobs, in this process or another, and submits no job twice.
+# fetches finished jobs, in this process or another. Before it submits a job, it looks for that job on the service.
 
 # %%
 [submitted] = qkd.run_hardware(**settings | {"mitigation": "readout", "samples": 8}, detach=True)

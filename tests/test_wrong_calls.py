@@ -141,7 +141,7 @@ CALLS = """
     qkd.simulation.check_circuit(3) | qkd.simulation.choose(3, None, 0.1) | qkd.simulation.linear_response(3)
     qkd.simulation.check_circuit(circuit, points=0) | qkd.hardware.collect("nowhere") | qkd.hardware.collect(3)
     qkd.hardware.cancel(RUN, "hw-9") | qkd.hardware.list_jobs("nowhere") | qkd.hardware.rank_devices(RUN, 3)
-    qkd.hardware.rank_devices("nowhere", []) | qkd.hardware.drift("x", "y") | qkd.hardware.cancel(RUN, 3)
+    qkd.hardware.rank_devices("nowhere", []) | qkd.hardware.cancel(RUN, 3)
     qkd.hardware.list_jobs(3) | qkd.hardware.rank_devices(RUN, []) | qkd.hardware.collect(RUN, name=3)
 """
 """Calls that are wrong."""
@@ -159,7 +159,7 @@ MORE = """
     S.save(FOLDER / "s", encoder="yes") | S.push_to_hub("a/b", private="no") | S.push_to_hub("")
     S.push_to_hub("a/b", message=3) | S.to_frame("x") | S.plot_circuit(ax=T) | S.classical(tolerance=nan)
     S.classical(None) | S.defer(T, ask=3) | S.defer(T, risk=0.1, ask=lambda texts: 3)
-    S.defer(T, validation=(T, Y, T)) | S.defer(3) | S.defer(T, confidence="a") | S.export(FOLDER / "e", format=None)
+    S.defer(T, validation=(T, Y, T)) | S.defer(3) | S.defer(T, confidence="a")
     S.export(FOLDER / "e", "onnx", inputs=3) | S.export(FOLDER / "e", check="x")
     S.export(FOLDER / "e", "page", tokens=3) | qkd.evaluate(RUN, data=table, label_column="text") | qkd.evaluate(None)
     qkd.evaluate(RUN, data=[]) | qkd.evaluate(RUN, data=table[:0]) | qkd.evaluate(RUN, data=(T, Y[:-2]))
@@ -221,7 +221,7 @@ MORE = """
     qkd.results.Estimate(value="a", low=0, high=1) | qkd.results.Metrics.from_dict({})
     qkd.results.Estimate.from_dict({"value": 1}) | qkd.results.Prediction(3) | qkd.results.Deferral()
     qkd.hardware.collect(RUN, service=3) | qkd.hardware.rank_devices(RUN, ["ibm_nowhere"])
-    qkd.hardware.drift(RUN, 3) | qkd.hardware.list_jobs(b"x") | qkd.hardware.DeviceRunRequest(mode="x")
+    qkd.hardware.list_jobs(b"x") | qkd.hardware.DeviceRunRequest(mode="x")
     qkd.hardware.LearningRequest(foo=1) | qkd.simulation.make_engine(EngineSpec(), qc)
     qkd.simulation.check_circuit(qc) | qkd.Config(run={"name": 3})
 """

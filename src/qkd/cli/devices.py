@@ -1,4 +1,4 @@
-"""``qkd devices [list]|show|snapshot|learn|compare|drift`` and ``qkd transpile``."""
+"""``qkd devices [list]|show|snapshot|learn|compare`` and ``qkd transpile``."""
 
 from __future__ import annotations
 
@@ -141,27 +141,6 @@ def compare(
         print_json([device.to_dict() for device in ranking])
         return
     write(aligned(fitness.ranking_rows(ranking)))
-
-
-@command(app)
-def drift(
-    device: Device,
-    since: Annotated[Path, typer.Option(help="A run trained under the device's noise, or a snapshot file.")],
-    run: Annotated[Path | None, typer.Option(help="The run of the student. Default: that of --since.")] = None,
-    json_: Json = False,
-) -> None:
-    """Show the changes of a device since a calibration, and their cost for a student.
-
-    Example: qkd devices drift ibm_fez --since runs/latest
-    """
-    from qkd.hardware import fitness
-    from qkd.reports.tables import aligned
-
-    drift = fitness.drift(device, since, run)
-    if json_:
-        print_json(drift.to_dict())
-        return
-    write(aligned(fitness.drift_rows(drift)))
 
 
 @command(app, spec=LearningRequest, arguments=("device",))

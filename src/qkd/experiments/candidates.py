@@ -98,7 +98,7 @@ def make_candidates(names: Sequence[str], config: Config) -> list[Candidate]:
     ``product``            the circuit without entanglers
     ``teacher-free``       the configuration's student without a teacher
     ``logreg``             a logistic regression
-    ``model2vec:MODEL``    a linear student on a static table; ``encoder:MODEL`` on another encoder
+    ``encoder:MODEL``      a linear student on another encoder, such as the static table ``encoder:static:MODEL``
     ``transformer:MODEL``  a linear student that trains with the encoder's last layers (``--tune-encoder``, or two)
     ``qdllm``              the paper's recipe; a TOML file with a section ``student`` is another recipe
     anything else          a circuit in place of the configuration's
@@ -129,8 +129,8 @@ def _make_candidate(name: str, config: Config) -> Candidate:
         return Candidate(
             name, for_control(config), "linear", model, tune=config.encoder.tune_encoder or DEFAULT_TUNED_LAYERS
         )
-    if model and kind in ("model2vec", "encoder"):
-        return Candidate(name, for_control(config), "linear", f"static:{model}" if kind == "model2vec" else model)
+    if model and kind == "encoder":
+        return Candidate(name, for_control(config), "linear", model)
     recipe = recipe_file() if name == RECIPE else Path(name)
     if recipe.suffix == ".toml" and recipe.is_file() and "student" in (tables := read_toml(recipe)):
         values = config.model_dump() | {section: tables.get(section, {}) for section in RECIPE_SECTIONS}
