@@ -48,6 +48,11 @@ def write_checkpoint(folder: Path, label: str, progress: Any, tensors: Mapping[s
     name = f"state-{label}.safetensors"
     write_tensors(folder / name, {**tensors, **streams})
     write_json(folder / "state.json", {"format": FORMAT, "tensors": name, "progress": asdict(progress)})
+    _remove_others(folder, name)
+
+
+def _remove_others(folder: Path, name: str) -> None:
+    """Remove the tensors of earlier checkpoints; ``name`` is the file of the last one."""
     for old in folder.glob("state-*.safetensors"):
         if old.name != name:
             old.unlink(missing_ok=True)
@@ -55,6 +60,8 @@ def write_checkpoint(folder: Path, label: str, progress: Any, tensors: Mapping[s
 
 def read_checkpoint(folder: Path, kind: type[P]) -> tuple[P, Tensors] | None:
     """Return the progress and the tensors of a folder's checkpoint, or None where it has none.
+
+    Tensors of earlier checkpoints, which a kill left there, are removed.
 
     Raises:
         FolderError: it is damaged, or of another format.
@@ -67,9 +74,11 @@ def read_checkpoint(folder: Path, kind: type[P]) -> tuple[P, Tensors] | None:
     try:
         if not re.fullmatch(r"[\w-]+\.safetensors", table.tensors):
             raise ValueError("the name of its tensors is no file name")
-        return progress, read_tensors(folder / table.tensors)
+        tensors = read_tensors(folder / table.tensors)
     except ValueError as error:
         raise damaged(folder, error) from None
+    _remove_others(folder, table.tensors)  # a kill between the two writes and the removal leaves them
+    return progress, tensors
 
 
 def damaged(folder: Path, error: Exception) -> FolderError:
