@@ -2,8 +2,8 @@
 
     python benchmarks/choice.py FILE [--seconds 600]
 
-Measures a step (forward and gradient, single precision, one thread, least CPU time of several) of every engine that is
-exact for a case, and appends it to FILE, one JSON line a case; cases in FILE are not measured again. Then it prints
+Measures a step (forward and gradient, single precision, one thread, least CPU time of several) of every engine
+that is exact for a case. Each case is one JSON line of FILE. Cases in FILE are not measured again. Then it prints
 the constants of ``qkd.simulation.factory`` that fit all cases best, and a table of how much slower the pick is.
 """
 

@@ -5,7 +5,7 @@ A task is a JSON file, so that each framework runs in an environment of its own 
     {"n": 11, "num_inputs": 11, "num_weights": 144, "batch": 64, "seed": 0, "repeats": 7,
      "gates": [["rx", [0], ["input", 0]], ["rzz", [1, 2], ["weight", 3]], ["cx", [1, 2], null], ...]}
 
-Every observable is Z on one qubit; the answer is the (B,n) expectation values and the gradient of their plain sum
+Every observable is Z on one qubit. The answer is the (B,n) expectation values and the gradient of their plain sum
 with respect to inputs (B,A) and weights (P,). This file needs NumPy alone.
 """
 

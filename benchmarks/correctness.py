@@ -2,8 +2,8 @@
 
     python benchmarks/correctness.py [CASES] [FIRST SEED]
 
-Each case is a seed: 2 to 4 qubits, gates of every kind that Aer knows with labels and composites, resets and delays, a
-noise model of random errors by name and label (also of ``measure``), random observables.
+Each case is a seed. It has 2 to 4 qubits, gates of every kind that Aer knows with labels and composites, resets and
+delays. The noise model has random errors by name and label, also of ``measure``. Observables are random.
 """
 
 from __future__ import annotations

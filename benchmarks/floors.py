@@ -22,10 +22,11 @@ from qkd.devices.region import Region, to_region
 from qkd.devices.transpile import transpile
 from qkd.engines import LightConeEstimator
 from qkd.engines.noise import Noise
-from qkd.hardware.fitness import Evaluation
 from qkd.hardware.measurements import shot_noise
 from qkd.hardware.mitigation import affine
+from qkd.hardware.result import exact_values
 from qkd.simulation.setup import device_noise
+from qkd.student.bundle import Student
 
 
 def drawn_together(evs: np.ndarray, errors: np.ndarray) -> np.ndarray:
@@ -49,10 +50,15 @@ def main() -> None:
     parser.add_argument("--device", default="fake_brisbane")
     parser.add_argument("--seeds", type=int, default=5)
     asked = parser.parse_args()
-    exam, held = Evaluation.from_run(RunFolder(asked.run)), snapshot.load_snapshot(asked.device)
-    small, region = to_region(transpile(exam.student.model.circuit, held), held)
-    count, inputs = len(exam.values), len(small.inputs)
-    points = np.vstack([exam.values, affine.shuffled_points(exam.values, inputs, 256, 0)])
+    run, held = RunFolder(asked.run), snapshot.load_snapshot(asked.device)
+    student, rows = Student.load(run.path), run.rows(run.predictions)
+    model = student.model
+    inputs_of_texts = model.values(student.encoder.encode([row["text"] for row in rows]))
+    targets = np.array([model.classes.index(row["label"]) for row in rows])
+    exact = exact_values(model.circuit, inputs_of_texts)
+    small, region = to_region(transpile(model.circuit, held), held)
+    count, inputs = len(inputs_of_texts), len(small.inputs)
+    points = np.vstack([inputs_of_texts, affine.shuffled_points(inputs_of_texts, inputs, 256, 0)])
 
     def values(noise: object) -> np.ndarray:
         program = LightConeEstimator(noise).compile(small.circuit, small.observables, small.inputs, small.weights)
@@ -84,7 +90,7 @@ def main() -> None:
             evs, errors, rest = found_values.evs, found_values.noise, found_values.bias
             assert rest is not None  # the affine method estimates it
             for name, said in (("as they are", evs), ("drawn together", drawn_together(evs, np.hypot(errors, rest)))):
-                right = exam.student.model.logits_of(said).argmax(axis=1) == exam.targets
+                right = model.logits_of(said).argmax(axis=1) == targets
                 found.setdefault(f"rms, {shots} shots, {name}", []).append(rms(said - exact[:count]))
                 found.setdefault(f"accuracy, {shots} shots, {name}", []).append(float(right.mean()))
     for name, numbers in found.items():

@@ -3,11 +3,11 @@
     python benchmarks/hidden_devices.py RUN [--devices fake_brisbane fake_fez] [--seeds 5] [--tables errors seconds]
         [--errors 100] [--mitigations none readout affine zne] [--shots 1024 64 32 16] [--reported]
 
-A trained student's test texts are measured on realistic hidden devices (``qkd.devices.random_errors``). The circuit is
-compiled for the reported calibration, and shots are drawn from the true noise. The script prints two tables over the
-same seeds: error and coverage of each mitigation, and accuracy against QPU seconds with the paired difference to exact
-values. With ``--reported`` the errors are those of the calibration, which IBM's client can simulate. It draws the shots
-of observables with X and Y.
+A trained student's test texts are measured on realistic hidden devices (``qkd.devices.random_errors``). The circuit
+is compiled for the reported calibration, and shots are drawn from the true noise. The script prints two tables over
+the same seeds. One has error and coverage of each mitigation. The other has accuracy against QPU seconds with the
+paired difference to exact values. With ``--reported`` the errors are those of the calibration, which IBM's client can
+simulate. It draws the shots of observables with X and Y.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Texts a second that a 135M-parameter LM reads: qkd's batches beside a plain loop over transformers.
 
 Both compute the same thing, the mean over real tokens of the last layer's states, and their answers are compared. The
-plain loop follows the library's own examples: texts in order, a fixed number at a time, padded to the longest of
-them (``longest``) or all to one length (``fixed``), without gradients. They take turns within a round; ratios are of
-medians over rounds, so a machine that drifts does not matter.
+plain loop follows the library's own examples. It takes texts in order, a fixed number at a time, padded to the
+longest of them (``longest``) or all to one length (``fixed``), without gradients. They take turns within a round;
+ratios are of medians over rounds, so a machine that drifts does not matter.
 
     python benchmarks/labeling.py [--data FILE] [--texts 256] [--rounds 3] [--model smollm2-135m]
 """

@@ -5,7 +5,7 @@
 
 For each depth and noise, and each seed of a hidden device (``qkd.devices.random_errors``): its errors are learned
 from 256 circuits of 128 shots, as ``qkd devices learn`` does. One student is trained without noise and its head
-refitted under the learned noise; others are trained under it, one with 16 shots in the loss (judged with up to 16)
+refitted under the learned noise. Others are trained under it, one with 16 shots in the loss (judged with up to 16)
 and one with 256. All are judged on the test texts of ``docstrings`` with shots of the device after a drift that
 changes every error by 20 %. Each seed appends a line to OUT.jsonl and is not repeated. Intervals are Student's t over
 seeds.

@@ -1,7 +1,7 @@
 """Under noise: a training step of the light-cone engine beside Aer's noisy forward pass, and its cost against width.
 
 Prints one JSON object. ``hardware``, 11 qubits, 2 layers, is transpiled onto a line of fake_brisbane and keeps that
-device's noise; wider students have depolarizing noise behind every gate and readout error, on the logical circuit.
+device's noise. Wider students have depolarizing noise behind every gate and readout error, on the logical circuit.
 """
 
 from __future__ import annotations

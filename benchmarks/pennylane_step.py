@@ -1,7 +1,7 @@
 """PennyLane: ``lightning.qubit`` with adjoint gradients, or ``default.qubit`` with backprop on JAX.
 
-With ``device_vjp`` lightning answers with one vector-Jacobian product, a single sweep back, where it would otherwise
-make the Jacobian of every observable and contract it afterwards.
+With ``device_vjp`` lightning computes one vector-Jacobian product in a single backward sweep. Otherwise it makes the
+Jacobian of every observable and contracts it afterwards.
 """
 
 from __future__ import annotations

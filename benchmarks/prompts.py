@@ -4,9 +4,9 @@
         [--teacher smollm2-135m] [--examples 0]
 
 The texts are in four parts. A calibration on the other three parts turns each part's scores into logits. A row is one
-prompt: accuracy without calibration, with biases that know no labels, with a map of the labels' scores and with the
-default, which also reads words near the labels' own, and the default's cross-entropy (nats). A star marks the prompt
-with the least.
+prompt. It has the accuracy without calibration, with biases that know no labels, with a map of the labels' scores and
+with the default. The default also reads words near the labels' own, and the last column is its cross-entropy (nats).
+A star marks the prompt with the least.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
 python benchmarks/results.py --data FOLDER [--tasks hiding thematic emotion] [--limit 2000] [--seeds 10] [--tune 6]
 
-FOLDER holds TASK.jsonl ("text", "label"). Teacher and encoder come from the cache where it knows the texts; trials and
-tries that are done are kept in --runs, so that more seeds cost only what they add. The page is written after every
-task, from all that are done so far.
+FOLDER holds TASK.jsonl ("text", "label"). Teacher and encoder come from the cache where it knows the texts; finished
+trials remain in --runs, so more seeds cost only their own time. The page is written after every task, from all that
+are done so far.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/snapshots.py [NAME ...]
 
-On each device a few neighboring qubits are drawn; a random circuit of its own gates, with delays where it has them,
+On each device a few neighboring qubits are drawn. A random circuit of its own gates, with delays where it has them,
 is read with random Pauli strings, readout errors included. The reference is AerSimulator's density matrix.
 """
 

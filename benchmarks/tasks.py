@@ -10,8 +10,8 @@ from qkd.circuits.student import StudentCircuit
 def task(student: StudentCircuit, batch: int, repeats: int, seed: int = 0) -> dict[str, Any]:
     """Return the task of one forward and backward pass of ``student`` (see ``contender.py``).
 
-    Neighboring rotations about one axis of one qubit are merged into one with a weight of its own, which spares every
-    contender the same work: the paper's 144 weights become 60.
+    Neighboring rotations about one axis of one qubit are merged into one with a weight of its own. This spares every
+    contender the same work. The paper's 144 weights become 60.
 
     Raises:
         ValueError: a gate has more than one parameter or an expression of one; no bundled circuit has.

@@ -2,8 +2,8 @@
 
     python benchmarks/teachers.py --teacher probe:smollm2-135m --data emotion.jsonl --limit 2000 --seeds 3
 
-Each row also has the accuracy of a logistic regression on an encoder's embeddings of the same texts, and the paired
-difference with its 95 % interval. Answers are cached as always: point QKD_CACHE at an empty folder to time them.
+Each row also has the accuracy of a logistic regression on an encoder's embeddings of the same texts. The
+paired difference has a 95 % interval. Answers are cached as always: point QKD_CACHE at an empty folder to time them.
 """
 
 import argparse

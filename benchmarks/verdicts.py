@@ -1,7 +1,7 @@
 """Rates of false alarms and of false equivalence, and power, of a comparison's verdicts.
 
 Simulated students: a student answers text n correctly with probability sigmoid(ability + text_n + own_n). The
-difficulty text_n is common to both students, own_n is one student's own difficulty with that text, and the ability of
+difficulty text_n is common to both students, and own_n is one student's own difficulty with that text. The ability of
 every training run varies with its seed. Run it: python benchmarks/verdicts.py
 """
 

@@ -2,12 +2,12 @@
 
     python benchmarks/wide_step.py [--reference] [--cases 0 1 ...]
 
-Batch 64, float32, forward and gradient, weights drawn from N(0,1). Generic noise is depolarizing behind every gate with
-readout errors; ``qdllm`` of 11 qubits has the noise of fake_brisbane. pauli-prop (values alone)
-answers one text and one observable under the same depolarizing noise, with 1e-6 as its threshold; so do we, with the
-same threshold, the search for strings included and, as in training, without. With ``--reference`` values and gradients
-are compared with lists of 1e-7 in double precision. Seconds are those of a core (CPU time) on one thread. Prints one
-JSON line a case.
+Batch 64, float32, forward and gradient, weights drawn from N(0,1). Generic noise is depolarizing behind every gate
+with readout errors; ``qdllm`` of 11 qubits has the noise of fake_brisbane. pauli-prop (values alone) computes one
+text and one observable under the same depolarizing noise, with 1e-6 as its threshold. qkd does the same with the same
+threshold, once with the search for strings and once, as in training, without. With ``--reference`` values and
+gradients are compared with lists of 1e-7 in double precision. Seconds are those of a core (CPU time) on one thread.
+Prints one JSON line a case.
 """
 
 from __future__ import annotations

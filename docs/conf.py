@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from typer.main import get_command
 
@@ -30,7 +31,7 @@ def command_pages() -> str:
     """Return Markdown about every command of the application."""
     lines = ["# Command line", ""]
 
-    def walk(command, words):
+    def walk(command: Any, words: list[str]) -> None:
         children = getattr(command, "commands", None)
         if children:
             for name in sorted(children):

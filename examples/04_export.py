@@ -11,8 +11,8 @@
 # %% [markdown]
 # # From a run to a file, a page and a server
 #
-# A student that reads hashed n-grams needs no transformer. Exported, it needs neither torch nor Qiskit: a folder of 100 kB
-# with one Python file, an ONNX graph, or an HTML page that classifies while a person types.
+# A student that reads hashed n-grams needs no transformer. Exported, it needs neither torch nor Qiskit: a folder of 100
+# kB with one Python file, an ONNX graph, or an HTML page that classifies while a person types.
 
 # %%
 # %matplotlib inline
@@ -35,8 +35,8 @@ student, texts = run.student, [row.text for row in run.predictions]
 # %% [markdown]
 # ## The classical form
 #
-# With its weights fixed, each expectation value of the circuit is a multilinear function of (1, cos x, sin x) of the angles
-# in its light cone. `classical()` returns the coefficients, split between two halves of the angles.
+# With its weights fixed, each expectation value of the circuit is a multilinear function of (1, cos x, sin x) of the
+# angles in its light cone. `classical()` returns the coefficients, split between two halves of the angles.
 
 # %%
 form = student.classical()
@@ -91,9 +91,9 @@ print(json.dumps({name: f"{1e3 * value:.3f} ms per text" for name, value in seco
 # %% [markdown]
 # ## A cascade
 #
-# The student answers the texts of which it is sure; the language model, or a person, answers the others. The threshold comes
-# from the run's validation texts with a Clopper-Pearson bound, so the error rate among answered texts stays below the risk
-# with 95 % confidence.
+# The student answers the texts of which it is sure; the language model, or a person, answers the others. The threshold
+# comes from the run's validation texts with a Clopper-Pearson bound, so the error rate among answered texts stays below
+# the risk with 95 % confidence.
 
 # %%
 answers = student.defer(texts, risk=0.2)

@@ -11,9 +11,9 @@
 # %% [markdown]
 # # The paper's recipe and classical students
 #
-# QD-LLM (Li et al., arXiv:2505.13205) distills a large language model into eleven qubits. `qkd reproduce qdllm` runs the
-# recipe as published, with a new model for every seed, and the recipe with each deviation of the public code. It compares
-# them with the default circuit, a linear student without a circuit, and a logistic regression.
+# QD-LLM (Li et al., arXiv:2505.13205) distills a large language model into eleven qubits. `qkd reproduce qdllm` runs
+# the recipe as published, with a new model for every seed, and the recipe with each deviation of the public code. It
+# compares them with the default circuit, a linear student without a circuit, and a logistic regression.
 
 # %%
 # %matplotlib inline
@@ -21,8 +21,8 @@ import qkd
 from qkd.reports import comparison
 
 beside, deviations = ("hardware", "linear", "logreg"), ("js", "carried")
-found = qkd.reproduce(seeds=2, students=beside, deviations=deviations, limit=240, epochs=12)
-print(comparison.comparison_text(found))
+reproduction = qkd.reproduce(seeds=2, students=beside, deviations=deviations, limit=240, epochs=12)
+print(comparison.report(reproduction).to_text())
 
 # %% [markdown]
 # ## Differences
@@ -30,13 +30,13 @@ print(comparison.comparison_text(found))
 # Each dot is the recipe's accuracy minus that of another student on the same texts and seeds. Bars are 95 % intervals.
 
 # %%
-comparison.forest(found)
+comparison.forest(reproduction)
 
 # %% [markdown]
 # ## Calibration
 
 # %%
-comparison.reliability_of_students(found)
+comparison.reliability_of_students(reproduction)
 
 # %% [markdown]
 # ## More texts

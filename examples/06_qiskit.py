@@ -12,8 +12,8 @@
 # # The engines inside plain Qiskit
 #
 # This notebook needs no teacher and no text. `StatevectorEstimator` and `LightConeEstimator` are V2 primitives, and
-# `EngineGradient` is a gradient of Qiskit Machine Learning. They fit wherever Qiskit's own fit, and one backward sweep gives
-# exact gradients instead of two circuits per parameter.
+# `EngineGradient` is a gradient of Qiskit Machine Learning. They fit wherever Qiskit's own fit, and one backward sweep
+# gives exact gradients instead of two circuits per parameter.
 
 # %%
 # %matplotlib inline
@@ -52,7 +52,7 @@ stock, ours = qnn(QiskitEstimator()), qnn(engine, EngineGradient(engine))
 # %% [markdown]
 # ## A stock `EstimatorQNN`, backward
 #
-# Both have four rows, six qubits, thirty weights and six observables. The gradients agree to nine digits.
+# Both have four rows, six qubits, thirty weights and six observables. The gradients agree to rounding errors.
 
 # %%
 rng = np.random.default_rng(0)
@@ -107,8 +107,8 @@ plt.show()
 # %% [markdown]
 # ## A small VQE, with and without noise
 #
-# The VQE finds the ground state of a transverse-field Ising chain of eight spins. The light-cone engine optimizes the same
-# circuit under depolarizing noise with exact values, without shots.
+# The VQE finds the ground state of a transverse-field Ising chain of eight spins. The light-cone engine optimizes the
+# same circuit under depolarizing noise with exact values, without shots.
 
 # %%
 from qiskit_aer.noise import NoiseModel, depolarizing_error

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,7 +26,7 @@ SERVER.set_forkserver_preload(
         "qkd.reports.plots",
     ]
 )
-Moment = tuple[str, int, signal.Signals | OSError | Path]
+Moment = tuple[str, int, signal.Signals | OSError | Callable[[int], object]]
 """A function, a number of calls, and what happens then; see ``at_call``."""
 
 
@@ -54,7 +54,11 @@ def signalled(
 
 
 def at_call(
-    *words: str, after: str, times: int, then: signal.Signals | OSError | Path, env: Mapping[str, str] | None = None
+    *words: str,
+    after: str,
+    times: int,
+    then: signal.Signals | OSError | Callable[[int], object],
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess:
     """Run ``qkd WORDS`` with a fault.
 
@@ -62,8 +66,8 @@ def at_call(
         words: the command.
         after: ``MODULE:FUNCTION``.
         times: a number of calls of it.
-        then: a signal right after that call; an error in its place and in that of all later ones; or a file into which
-            the number of calls is written.
+        then: a signal right after that call; an error in its place and in that of all later ones; or a function of the
+            number of calls, which runs after every call.
         env: its environment; the test's when left out.
     """
     return _run(words, None, env, (after, times, then))
@@ -118,7 +122,7 @@ def _main(words: Sequence[str], outputs: Sequence[Path], cwd: str, env: dict[str
     main()
 
 
-def _signal_after(target: str, times: int, then: signal.Signals | OSError | Path) -> None:
+def _signal_after(target: str, times: int, then: signal.Signals | OSError | Callable[[int], object]) -> None:
     module, _, path = target.partition(":")
     *parents, name = path.split(".")
     holder = importlib.import_module(module)
@@ -132,8 +136,8 @@ def _signal_after(target: str, times: int, then: signal.Signals | OSError | Path
         if isinstance(then, OSError) and done >= times:
             raise then
         value = real(*arguments, **options)
-        if isinstance(then, Path):
-            then.write_text(str(done))
+        if callable(then):
+            then(done)
         elif done == times and not isinstance(then, OSError):
             signal.raise_signal(then)
         return value

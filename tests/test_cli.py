@@ -78,6 +78,13 @@ def test_every_command_has_an_example_that_parses():
         command.make_context("qkd", words[1 + len(name) :], resilient_parsing=False).close()
 
 
+def test_help_names_kinds_of_values_as_people_do_and_cuts_no_sentence():
+    application = typer.main.get_command(app)
+    for _, command in (((), application), *commands(application)):
+        shown = command.get_help(command.make_context("qkd", [], resilient_parsing=True))
+        assert not re.search(r"<(str|int|float|path|list)|\w\.\.\.\n", shown)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -62,6 +62,7 @@ def test_every_student_has_a_row_with_its_size_and_times(found):
     assert sizes["linear"].classical == sizes["hardware"].classical
     assert abs(total(sizes["mlp"]) - total(sizes["hardware"])) <= 9  # a hidden unit more or less
     assert sizes["teacher-free"] == sizes["hardware"]
+    assert [found.students[name].epochs for name in ("hardware", "linear", "mlp")] == [3, 15, 15]
 
 
 def test_differences_are_paired_and_the_curve_ends_where_the_table_stands(found):

@@ -158,7 +158,7 @@ def test_the_chosen_try_has_the_smallest_validation_loss(setting):
 
 def test_a_static_table_and_a_small_transformer_from_a_folder_take_part(corpus, tmp_path):
     folder = save_model(tmp_path / "model", sentences=pd.read_csv(corpus / "texts.csv")["t"])
-    names = ("hardware", f"model2vec:{folder}?dim=16", f"encoder:{folder}", f"transformer:{folder}")
+    names = ("hardware", f"encoder:static:{folder}?dim=16", f"encoder:{folder}", f"transformer:{folder}")
     given = options(corpus, tmp_path, epochs=2, tune_encoder=1, tune_epochs=2, tune_lr=0.001, name="folders")
     found = compare(None, CompareSpec(students=names, seeds=1), **given)
     rows = found.students

@@ -1,12 +1,12 @@
 """``runs/latest`` is a run with a student, whatever fails or is stopped after it."""
 
-import random
+import os
 import shutil
 import stat
 
 import pytest
 
-from qkd import QkdError, api
+from qkd import QkdError, api, run_hardware
 from qkd.core import runs
 from qkd.pipeline import distillation as pipeline
 from qkd.student.trainer import Trainer
@@ -30,27 +30,27 @@ MISTAKES = [
 ]
 
 
-def test_none_of_fifty_failed_or_interrupted_commands_moves_latest(good, corpus, monkeypatch):
+def test_no_failed_or_interrupted_command_moves_latest(good, corpus, monkeypatch):
     folder = good.folder.path.parent
     stages = [(pipeline, "prepare_inputs"), (pipeline, "run_trainings"), (Trainer, "run"), (pipeline, "save_run")]
-    for seed in range(50):
-        dice = random.Random(seed)
+    stops = [(*stage, KeyboardInterrupt) for stage in stages]
+    stops += [(*stage, error) for stage, error in zip(stages, (QkdError, OSError, MemoryError, OSError), strict=True)]
+    for case in (*MISTAKES, *stops):
         given = options(corpus, folder, epochs=1)
         with monkeypatch.context() as patch:
-            if dice.random() < 0.4:
-                given |= dice.choice(MISTAKES)
+            if isinstance(case, dict):
+                given |= case
             else:
-                error = dice.choice([KeyboardInterrupt, MemoryError, QkdError, OSError])
+                where, name, error = case
 
                 def stop(*_, error=error, **__):
                     raise error("stopped here")
 
-                where, name = dice.choice(stages)
                 patch.setattr(where, name, stop)
             with pytest.raises((QkdError, KeyboardInterrupt, MemoryError, OSError)):
                 api.distill(**given)
-        assert (folder / "latest").resolve() == good.folder.path, seed
-        assert len(api.predict(["A sentence about tensors."], run=folder / "latest")) == 1, seed
+        assert (folder / "latest").resolve() == good.folder.path, case
+        assert len(api.predict(["A sentence about tensors."], run=folder / "latest")) == 1, case
     for left in folder.iterdir():  # an interrupted run can be continued, and a failed one keeps its costly results
         assert left.name == "latest" or (left / "config.toml").is_file()
     for left in folder.iterdir():
@@ -112,9 +112,18 @@ def _teacher(path):
     return f"logits:{path.with_name('logits.csv')}"
 
 
-def test_texts_are_readable_by_their_owner_alone(good):
-    for path in (good.folder.predictions, good.folder.history, good.report):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+def test_texts_and_accounts_are_their_owners_alone_and_other_files_follow_the_umask(corpus, tmp_path):
+    before = os.umask(0o027)
+    try:
+        run = api.distill(**options(corpus, tmp_path, epochs=1))
+        run_hardware(run, device="fake_manila", local=True, samples=4, shots=16, mitigation="none")
+    finally:
+        os.umask(before)
+    files = {path.relative_to(run.folder.path): path for path in run.folder.path.rglob("*") if path.is_file()}
+    private = {str(name) for name, path in files.items() if stat.S_IMODE(path.stat().st_mode) == 0o600}
+    assert {name for name in files if stat.S_IMODE(files[name].stat().st_mode) not in (0o600, 0o640)} == set()
+    plan = [f"hardware/hw-1/{name}" for name in ("plan.json", "texts.jsonl", "result.json")]
+    assert private == {"predictions.jsonl", "report.html", "hardware/ledger.jsonl", *plan}
 
 
 def test_what_a_killed_process_left_is_swept(good):

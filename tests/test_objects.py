@@ -131,7 +131,7 @@ def test_features_that_do_not_fit(distill, table, embedder, change, words):
 
 def test_a_student_of_features_reads_features_alone(distill, table, embedder):
     run = distill(data=(embedder.transform(table.text), table.label), teacher=LogisticRegression(), epochs=1)
-    assert run.config.teacher.teacher == ("object:LogisticRegression",)
+    assert run.config.teacher.teacher == "object:LogisticRegression"
     with pytest.raises(DataError, match="reads features"):
         run.student.predict(["a text"])
     with pytest.raises(DataError, match="8"):
@@ -177,7 +177,7 @@ def test_a_classifier_that_is_not_fitted_never_sees_the_texts_it_labels(distill,
     run = distill(teacher=memory, alpha=0.9)
     assert not hasattr(memory, "classes_")  # the caller's object is unchanged
     assert run.metrics.lines["teacher"].numbers.accuracy.value < 0.95
-    assert run.config.teacher.teacher == ("object:Pipeline",)
+    assert run.config.teacher.teacher == "object:Pipeline"
 
 
 def test_a_transformers_pipeline_is_a_teacher(distill, table, tmp_path):

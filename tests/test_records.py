@@ -121,18 +121,18 @@ def test_a_bundle_that_claims_a_billion_dimensions_takes_no_memory(folder):
         snapshot.read_snapshot(folder / "big.json")
 
 
-def test_tensors_that_a_kill_left_beside_a_checkpoint_are_removed_by_the_next_reader(folder):
-    (folder / "checkpoint" / "state-000002.safetensors").write_bytes(b"of an earlier epoch")
-    progress, _ = checkpoint.read_checkpoint(folder / "checkpoint", Progress)
-    assert progress.epoch == 3
-    assert {path.name for path in (folder / "checkpoint").iterdir()} == {"state.json", "state-000003.safetensors"}
-
-
 def test_a_checkpoint_names_no_file_outside_its_folder(folder):
     path = folder / "checkpoint" / "state.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tensors": "../student/student.safetensors"}))
     with pytest.raises(FolderError, match="no file name"):
         checkpoint.read_checkpoint(path.parent, Progress)
+
+
+def test_a_checkpoint_that_is_read_is_the_only_one(folder):
+    place = folder / "checkpoint"
+    (place / "state-000002.safetensors").write_bytes((place / "state-000003.safetensors").read_bytes())
+    assert checkpoint.read_checkpoint(place, Progress) is not None
+    assert [path.name for path in place.glob("state-*")] == ["state-000003.safetensors"]
 
 
 def test_what_was_not_measured_may_be_infinite(folder):

@@ -116,3 +116,21 @@ def test_a_student_shows_itself(run):
     weights = student.to_frame("weights")["value"].to_numpy()
     assert np.array_equal(weights, student.model.quantum.weights.detach().numpy().astype(float))
     assert "<svg" in student._repr_html_() and student.plot_circuit().has_data()
+
+
+def test_every_public_object_fits_a_screen(run, table, corpus):
+    device, dataset = qkd.devices.load("fake_fez"), qkd.data.load(str(corpus / "texts.csv"), "t", "y")
+    compiled = qkd.transpile("hardware", "fake_manila", qubits=4)
+    [rehearsal] = qkd.run_hardware(run, device="fake_manila", local=True, samples=4, shots=16, mitigation="none")
+    shown = [run, run.student, run.metrics, run.table(), run.student.classical(), run.student.encoder]
+    shown += [run.student.defer(list(table["t"][:9]), risk=0.5), run.student.about]
+    shown += [qkd.teachers.make_teacher(f"logits:{corpus / 'logits.csv'}")]
+    shown += [rehearsal, rehearsal.plan, device, device.calibration, compiled, compiled.region()[1], compiled.student]
+    shown += [dataset, qkd.data.split(dataset), qkd.Config(), qkd.CompareSpec(), qkd.SweepSpec()]
+    for one in shown:
+        assert len(repr(one).splitlines()) < 40 and len(repr(one)) < 4000, type(one)
+        assert " object at 0x" not in repr(one), repr(one)
+    assert f"{len(table):,} texts of 4 classes" in repr(dataset) and "4 inputs" in repr(compiled.logical)
+    assert "two-qubit gates" in repr(compiled) and "<svg" in compiled._repr_html_()
+    assert compiled.to_frame().loc["compiled", "two_qubit_gates"] == compiled.report.compiled.two_qubit_gates
+    assert "<table" in run.table()._repr_html_()

@@ -1,13 +1,20 @@
-"""Over 400 wrong calls of public functions and classes: each ends with one sentence, none with a library's error."""
+"""Over 800 wrong calls of public functions and classes: each ends with one sentence, none with a library's error."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
 from qiskit.providers.fake_provider import GenericBackendV2
+from sklearn.cluster import KMeans
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 import qkd
 from qkd import QkdError
@@ -41,7 +48,9 @@ SETTINGS = """
     teacher="features:logreg" | teacher=FILE | encoder=None | encoder=3 | encoder="" | encoder="hashing:x"
     encoder="hashing:0" | encoder="nowhere/model" | encoder="features:x" | encoder="features:4" | encoder="object:f"
     encoder=object() | encoder=lambda texts: texts | encoder=lambda texts: X * nan | encoder=lambda: 0 | encoder=str
-    encoder=["hashing", "minilm"] | circuit=None | circuit="nowhere" | circuit="nowhere.qasm"
+    encoder=["hashing", "minilm"] | encoder="a" * 300 | encoder="hf/" + "a" * 300 | circuit="a" * 300
+    data="a" * 300 | data="hf:" + "a" * 300 | teacher="a" * 300 | teacher="probe:" + "a" * 300
+    circuit=None | circuit="nowhere" | circuit="nowhere.qasm"
     circuit=Path("x.toml") | circuit=3 | circuit=FILE | circuit=qc, inputs=[] | circuit=qc, inputs=3
     circuit=qc, inputs=["nope"] | circuit=qc, inputs=[3] | circuit=qc | circuit=measured, inputs="x"
     circuit=circuit, inputs="x" | inputs="x" | inputs=3 | circuit=qc, qubits=5, inputs=x | loss=None | loss="mse"
@@ -56,7 +65,8 @@ SETTINGS = """
 CALLS = """
     qkd.Run(3) | qkd.Run(None) | qkd.Run("nowhere") | qkd.Run("a\\0b") | qkd.Run(FOLDER) | qkd.Run(run=3)
     qkd.Run("\\ud800") | S.save("\\ud800") | S.save_pretrained("\\ud800") | S.export("\\ud800")
-    qkd.Student.load("nowhere") | qkd.Student.load(3) | qkd.Student.load(None) | qkd.Student.load(FOLDER)
+    qkd.Student.load("nowhere") | qkd.Student.load("a" * 300) | qkd.Run("a" * 300) | S.save("a" * 300)
+    qkd.transpile(RUN, device="a" * 300) | qkd.Student.load(3) | qkd.Student.load(None) | qkd.Student.load(FOLDER)
     qkd.Student.load(RUN, engine="exact") | qkd.Student.load(RUN, encoder=lambda texts: X) | qkd.Student.load(FILE)
     qkd.Student.from_pretrained(3) | qkd.Student.from_pretrained("a b") | qkd.Student.from_pretrained("")
     S.predict("a text") | S.predict(3) | S.predict(None) | S.predict([3]) | S.predict([None]) | S.predict(X)
@@ -131,7 +141,7 @@ CALLS = """
     qkd.simulation.check_circuit(3) | qkd.simulation.choose(3, None, 0.1) | qkd.simulation.linear_response(3)
     qkd.simulation.check_circuit(circuit, points=0) | qkd.hardware.collect("nowhere") | qkd.hardware.collect(3)
     qkd.hardware.cancel(RUN, "hw-9") | qkd.hardware.list_jobs("nowhere") | qkd.hardware.rank_devices(RUN, 3)
-    qkd.hardware.rank_devices("nowhere", []) | qkd.hardware.drift("x", "y") | qkd.hardware.cancel(RUN, 3)
+    qkd.hardware.rank_devices("nowhere", []) | qkd.hardware.cancel(RUN, 3)
     qkd.hardware.list_jobs(3) | qkd.hardware.rank_devices(RUN, []) | qkd.hardware.collect(RUN, name=3)
 """
 """Calls that are wrong."""
@@ -149,7 +159,7 @@ MORE = """
     S.save(FOLDER / "s", encoder="yes") | S.push_to_hub("a/b", private="no") | S.push_to_hub("")
     S.push_to_hub("a/b", message=3) | S.to_frame("x") | S.plot_circuit(ax=T) | S.classical(tolerance=nan)
     S.classical(None) | S.defer(T, ask=3) | S.defer(T, risk=0.1, ask=lambda texts: 3)
-    S.defer(T, validation=(T, Y, T)) | S.defer(3) | S.defer(T, confidence="a") | S.export(FOLDER / "e", format=None)
+    S.defer(T, validation=(T, Y, T)) | S.defer(3) | S.defer(T, confidence="a")
     S.export(FOLDER / "e", "onnx", inputs=3) | S.export(FOLDER / "e", check="x")
     S.export(FOLDER / "e", "page", tokens=3) | qkd.evaluate(RUN, data=table, label_column="text") | qkd.evaluate(None)
     qkd.evaluate(RUN, data=[]) | qkd.evaluate(RUN, data=table[:0]) | qkd.evaluate(RUN, data=(T, Y[:-2]))
@@ -165,7 +175,7 @@ MORE = """
     D(continue_from=FILE) | D(split_column="label", group_column="text") | D(split_column="nope")
     D(time_column="label") | D(group_column=3) | D(api_url="http://a:b@c") | D(price="1,2") | D(price="x", max_cost=1)
     D(max_cost=-1.0) | D(api_source="magic") | D(prompt="nowhere.toml", teacher="prompt:nowhere") | D(examples=-1)
-    D(ensemble="mean") | D(teacher=["a", 3]) | D(teacher=(lambda texts: texts,)) | D(dtype="float8")
+    D(teacher=["a", 3]) | D(teacher=(lambda texts: texts,)) | D(dtype="float8")
     D(quantize="2bit") | D(lora_depth=0) | D(encoder=np.zeros(3)) | D(encoder="hashing:8+") | D(encoder="+")
     D(encoder="hashing:8?x=1") | D(encoder=b"minilm") | D(encoder="static:") | D(circuit=b"hardware") | D(circuit="")
     D(circuit=lambda: 0) | D(circuit=[qc], inputs=x) | D(circuit=qc, inputs=[x]) | D(circuit=qc, inputs={"x": 1})
@@ -211,11 +221,175 @@ MORE = """
     qkd.results.Estimate(value="a", low=0, high=1) | qkd.results.Metrics.from_dict({})
     qkd.results.Estimate.from_dict({"value": 1}) | qkd.results.Prediction(3) | qkd.results.Deferral()
     qkd.hardware.collect(RUN, service=3) | qkd.hardware.rank_devices(RUN, ["ibm_nowhere"])
-    qkd.hardware.drift(RUN, 3) | qkd.hardware.list_jobs(b"x") | qkd.hardware.DeviceRunRequest(mode="x")
+    qkd.hardware.list_jobs(b"x") | qkd.hardware.DeviceRunRequest(mode="x")
     qkd.hardware.LearningRequest(foo=1) | qkd.simulation.make_engine(EngineSpec(), qc)
     qkd.simulation.check_circuit(qc) | qkd.Config(run={"name": 3})
 """
 """More calls that are wrong."""
+
+
+OTHERS = """
+    D(data=np.array(3)) | D(data=(np.array(3), Y)) | D(data=(torch.tensor(3), Y)) | D(data=(X, np.array(3)))
+    D(data=(X.tolist(), Y, "ab")) | D(data=(X, Y, X, X)) | D(data=(X[:, :0], Y)) | D(data=(X[:0], []))
+    D(data=(T, iter(Y)), label_column="text") | D(data=(X, [None] * 60)) | D(data=(X, [nan] * 60))
+    D(data=([[1, 2], [3]], ["a", "b"])) | D(data=[{"text": "a"}, 3]) | D(data=[3, {"text": "a"}]) | D(data=(T, X))
+    D(data=(T, [[y] for y in Y])) | D(data=(T, [{"a": 1}] * 60)) | D(data={"train": table, "test": table})
+    D(data={"train": T}) | D(data=pd.DataFrame({("text", 1): T, ("label", 1): Y})) | D(data=table.set_index("text"))
+    D(data=table.T) | D(data=table.groupby("label")) | D(data=table.assign(text=[b"a"] * 60))
+    D(data=table.assign(text=[["a"]] * 60)) | D(data=table.assign(text=range(60)), text_column="texts")
+    D(data=table, split_column="nope") | D(data=table, group_column="nope") | D(data=table, time_column="nope")
+    D(data=table, split_column="text") | D(data=table, time_column="text")
+    D(data=table.assign(g="one"), group_column="g") | D(data=table.assign(g=None), group_column="g")
+    D(data=table.assign(g=1), time_column="g") | D(data=table.assign(s="train"), split_column="s", group_column="s")
+    D(data=table, split_column=3) | D(data=table.assign(s=["train", "valid"] * 30), split_column="s", time_column="s")
+    D(data=table, group_column="label", time_column="label") | D(data="docstrings", group_column="label")
+    D(data=(T, Y), split_column="s") | D(data=table, test_data=3) | D(data=table, test_data=FILE)
+    D(data=table, unlabeled=FOLDER) | D(data=table, unlabeled=table) | D(continue_from=FOLDER)
+    D(continue_from=RUN, qubits=3) | D(continue_from=RUN, data="nowhere.csv")
+    D(continue_from=RUN, data=table.assign(label="x"))
+    D(continue_from=RUN, teacher=lambda texts: np.ones((len(texts), 9)))
+    D(teacher=lambda texts: np.full((len(texts), 4), nan)) | D(teacher=lambda texts: [["a"] * 4] * len(texts))
+    D(teacher=lambda texts: np.ones((3, 4))) | D(teacher=lambda texts: 1 / 0) | D(teacher=lambda texts: texts[10**9])
+    D(teacher={}) | D(teacher=iter([])) | D(teacher=LogisticRegression()) | D(teacher=LogisticRegression)
+    D(teacher=KMeans(2)) | D(teacher=make_pipeline(TfidfVectorizer(), KMeans(2))) | D(teacher=TfidfVectorizer())
+    D(teacher=(lambda texts: np.ones((len(texts), 4)), 3)) | D(teacher=qkd.Config()) | D(teacher=S)
+    D(teacher=np.ones((60, 4))) | D(teacher=torch.nn.Linear(2, 4)) | D(encoder=lambda texts: np.ones((len(texts), 0)))
+    D(encoder=lambda texts: np.ones(len(texts))) | D(encoder=lambda texts: 1 / 0) | D(encoder=lambda texts: None)
+    D(encoder=lambda texts: np.ones((1, 8)))
+    D(encoder=lambda texts: np.random.default_rng().normal(size=(len(texts), 8)).astype(str))
+    D(encoder=torch.nn.Linear(8, 2)) | D(encoder=TfidfVectorizer()) | D(encoder=S) | D(encoder=X)
+    D(encoder=SimpleNamespace(encode=3)) | D(encoder=SimpleNamespace(encode=lambda texts: None))
+    D(encoder=lambda texts: X, bundle_encoder=True) | D(encoder="hashing:8", tune_encoder=2)
+    D(encoder="hashing:8?layers=2") | D(circuit=QuantumCircuit(2), inputs=[]) | D(circuit=QuantumCircuit(0), inputs=x)
+    D(circuit=qc, inputs=(x[0], x[0])) | D(circuit=qc, inputs=w + x) | D(circuit=QuantumCircuit)
+    D(circuit=qc.to_gate(), inputs=x) | D(circuit="hardware", inputs=x) | D(circuit=Path("")) | D(circuit=FOLDER)
+    D(circuit=circuit, layers=3) | D(circuit=circuit, qubits=3) | D(loss=lambda a, b: 0)
+    D(loss=lambda s, t, y: None) | D(loss=lambda s, t, y: s.sum().item()) | D(loss=lambda s, t, y: 1 / 0)
+    D(loss=lambda s, t, y: (s * nan).sum()) | D(loss=torch.nn.MSELoss()) | D(loss=[])
+    D(loss=torch.nn.CrossEntropyLoss) | D(callbacks=qkd.Callback()) | D(callbacks="ab") | D(callbacks=[None])
+    D(callbacks=[object()]) | D(callbacks=[SimpleNamespace(on_epoch=3)]) | D(callbacks=None) | D(track="mlflow,excel")
+    D(track=["tensorboard", 3]) | D(quiet=None) | D(resume=None) | D(name=Path("a/b")) | D(name="a" * 300)
+    D(name=".hidden/..") | D(runs=FILE / "x") | D(valid=0.5, test=0.5) | D(valid=nan)
+    D(test=1e-9, valid=1e-9, limit=1) | D(limit=True) | D(qubits=10**30) | D(layers=2**40) | D(batch_size=0.5)
+    D(batch_size=-2) | D(lr=np.array([1, 2])) | D(lr=float("inf")) | D(weight_decay=-1) | D(dropout=-0.1)
+    D(dropout=nan) | D(temperature=-1) | D(temperature=float("inf")) | D(alpha=-0.01) | D(alpha="half") | D(seed=1.5)
+    D(seed=None) | D(patience=-3) | D(max_hours=-1) | D(sim="aer-noisy", device=None) | D(sim="aer-noisy", device="")
+    D(sim="aer-noisy", device=backend, layout=[5, 6]) | D(sim="aer-noisy", device=backend, layout=[0])
+    D(sim="aer-noisy", device=backend, qubits=9) | D(sim="aer", shots=-1) | D(sim="aer", shots=1.5) | D(precision=64)
+    D(config=RUN) | D(config="x.toml") | qkd.distill(RUN / "config.toml") | qkd.distill(qkd.Config, epochs=1)
+    qkd.evaluate(S, data=dataset) | qkd.evaluate(RUN, data={"t": T, "y": Y}) | qkd.evaluate(RUN, data=(T, Y, T))
+    qkd.evaluate(RUN, data=(iter(T), 3)) | qkd.evaluate(RUN, data=FOLDER) | qkd.evaluate(RUN, data=(["a"], ["b"]))
+    qkd.evaluate(RUN, data=table.assign(label=nan)) | qkd.evaluate(FILE, data=table) | qkd.evaluate({})
+    qkd.evaluate([RUN]) | qkd.evaluate(qkd.Run, data=table) | qkd.evaluate(RUN, data=table).to_frame("x")
+    qkd.evaluate(RUN).plot_confusion(ax=plt) | qkd.evaluate(RUN).plot_classes(3) | qkd.evaluate(RUN, "docstrings:")
+    qkd.predict(S, run=RUN) | qkd.predict(table, run=RUN) | qkd.predict(np.array(3), run=RUN)
+    qkd.predict(np.array(["a", 3], object), run=RUN) | qkd.predict(pd.Series([1, 2]), run=RUN)
+    qkd.predict(T, run=RUN, file=FILE) | qkd.predict(T, run=RUN, file=RUN)
+    qkd.predict(T, run=RUN, ask_teacher="yes") | qkd.predict(iter([]), run=RUN)
+    qkd.predict(T, run=RUN, defer="student") | qkd.predict(T, run=RUN, defer=[0.1]) | qkd.predict([["a"]], run=RUN)
+    qkd.predict(torch.zeros(2, 8), run=RUN) | qkd.predict([b"a"], run=S) | S.predict(range(3))
+    S.predict(torch.zeros(3)) | S.predict(np.array("a")) | S.predict(np.array(3)) | S.predict("") | S.logits(table)
+    S.logits(dict) | S.predict_proba(qkd) | S.predict_proba(T, 3)
+    S.defer(T, 0.1, 0.9, (T, Y), lambda texts: np.ones((len(texts), 9)))
+    S.defer(T, 0.1, 0.9, (T, Y), lambda texts: 1 / 0) | S.defer(T, validation=(T,)) | S.defer(T, validation="ab")
+    S.defer(T, validation=(3, 4)) | S.defer(T, validation=(T, [3] * 60)) | S.defer(T, risk=True, confidence=2)
+    S.export(FOLDER / "f", "numpy", texts=3) | S.export(FILE / "x") | S.export("")
+    S.export(FOLDER / "f", "qasm", inputs=3) | S.export(FOLDER / "f", ["numpy"]) | S.export(FOLDER / "f", "NumPy!")
+    S.save(FILE / "x") | S.save(FOLDER / "g", encoder=3) | S.save({}) | S.save(b"x") | S.classical([1])
+    S.classical(tolerance=-nan) | S.plot_circuit(3) | S.to_frame(["facts"]) | S.push_to_hub("a b/c")
+    S.push_to_hub("a/b", encoder="x") | S.push_to_hub("../x") | qkd.Student(None, None) | qkd.Student(S.model, None)
+    qkd.Student(S.model, S.encoder, control=3) | qkd.Student.load(RUN, engine=3) | qkd.Student.load(RUN, 3)
+    qkd.Student.load(["a"]) | qkd.Student.load(RUN, encoder=3) | qkd.Student.from_pretrained(None)
+    qkd.Student.from_pretrained("a/b/c/d") | qkd.Student.from_pretrained(FILE) | qkd.Run([]) | qkd.Run({})
+    qkd.Run("") | qkd.Run(RUN / "student" / "config.json") | qkd.Run(RUN).plot_accuracies(3)
+    qkd.Run(RUN).plot_reliability("x") | qkd.Run(RUN).plot_risk_coverage(ax=[]) | qkd.Run(RUN).plot_agreement(np)
+    qkd.Run(RUN).to_frame("Results") | qkd.teach(FOLDER / "t.txt", data=table) | qkd.teach(FOLDER, data=table)
+    qkd.teach(FOLDER / "t.parquet", data=table, ray=3) | qkd.teach(FOLDER / "t.parquet", qkd)
+    qkd.teach(FILE / "t.parquet", data=table, teacher="features:logreg") | qkd.compare(RUN, qkd.SweepSpec())
+    qkd.compare({}) | qkd.compare([RUN]) | qkd.compare(RUN, students=("linear",)) | qkd.compare(RUN, seeds=2)
+    qkd.CompareSpec(train_texts=(0,)) | qkd.CompareSpec(sims=("x",)) | qkd.CompareSpec(students=())
+    qkd.CompareSpec(seeds=1.5) | qkd.CompareSpec(shot_counts=(0,)) | qkd.CompareSpec(noise_scales=(-1,))
+    qkd.CompareSpec(tune=-1) | qkd.SweepSpec(over="qubits") | qkd.SweepSpec(over=3) | qkd.SweepSpec(goal="speed")
+    qkd.SweepSpec(seeds=0) | qkd.SweepSpec(parallel=0) | qkd.sweep(RUN, qkd.CompareSpec()) | qkd.sweep({})
+    qkd.sweep(RUN, spec=qkd.SweepSpec(over=("name=a|b",))) | qkd.reproduce("qdllm", base=3)
+    qkd.reproduce("qdllm", qkd.Config(), deviations="js") | qkd.reproduce(students=[3], data=table)
+    qkd.reproduce(students=("nowhere",), data=table) | qkd.reproduce(seeds=1.5) | qkd.reproduce(tune="a")
+    qkd.reproduce(circuit="hardware", foo=1) | qkd.run_hardware(RUN, device=backend, backend=backend)
+    qkd.run_hardware(RUN, shots=2**70, **LOCAL) | qkd.run_hardware(RUN, mitigation=[], **LOCAL)
+    qkd.run_hardware(RUN, max_qpu_seconds=-1, **LOCAL) | qkd.run_hardware(RUN, max_qpu_seconds="a", **LOCAL)
+    qkd.run_hardware(RUN, layout=[0, 0], **LOCAL) | qkd.run_hardware(RUN, seed="a", **LOCAL)
+    qkd.run_hardware(RUN, detach="a", **LOCAL) | qkd.run_hardware({}, **LOCAL)
+    qkd.run_hardware(RUN, file=FILE, **LOCAL) | qkd.run_hardware(RUN, file=FOLDER, **LOCAL)
+    qkd.run_hardware(RUN, backend=GenericBackendV2) | qkd.run_hardware(RUN, backend=backend, local="a")
+    qkd.run_hardware(RUN, service="ibm") | qkd.run_hardware(RUN, confirm=lambda: True, backend=backend)
+    qkd.run_hardware(RUN, callbacks=3, **LOCAL) | qkd.learn(3, RUN, local=True)
+    qkd.learn("fake_manila", {}, local=True) | qkd.learn("fake_manila", RUN, points="a", local=True)
+    qkd.learn(backend, RUN) | qkd.transpile(qc, backend, inputs=3)
+    qkd.transpile(qc, backend, inputs=x, observables=[]) | qkd.transpile(qc, backend, inputs=x, observables="ZZ")
+    qkd.transpile(qc, backend, inputs=x, layout=[0]) | qkd.transpile(qc, backend, inputs=x, layout="01")
+    qkd.transpile(qc, backend, inputs=x, layout=3) | qkd.transpile(qc, backend, inputs=x, layout=[0.5, 1])
+    qkd.transpile(qc, backend, inputs=x, profile=qkd) | qkd.transpile(qc, backend, inputs=x, qubits=3)
+    qkd.transpile(QuantumCircuit(9), backend, inputs=[]) | qkd.transpile([qc], backend)
+    qkd.transpile(qc, backend=3, inputs=x) | qkd.transpile(qc, backend=GenericBackendV2, inputs=x)
+    qkd.transpile("hardware", backend, settings={"seeds": "a"}) | qkd.transpile("hardware", backend, settings=[1])
+    qkd.transpile(FOLDER, backend) | qkd.transpile(FILE, backend) | qkd.transpile(None, backend)
+    qkd.transpile("hardware", backend, qubits=1.5) | qkd.transpile("hardware", "fake_manila", layers=10**7)
+    qkd.circuits.load("hardware", qubits=10**7) | qkd.circuits.load("hardware", qubits=True) | qkd.circuits.load(qc)
+    qkd.circuits.load(b"hardware") | qkd.circuits.load(FOLDER) | qkd.circuits.load("hardware", None, None, "x")
+    qkd.circuits.from_qasm("OPENQASM 3.0; input float x; qubit[2] q; rx(x) q[5];")
+    qkd.circuits.from_qasm("OPENQASM 2.0;") | qkd.circuits.from_qasm(b"OPENQASM 3.0;")
+    qkd.circuits.StudentCircuit(qc, x, w, qc)
+    qkd.circuits.StudentCircuit(qc, x, w, circuit.observables, start=("a",))
+    qkd.circuits.StudentCircuit(qc, "ab", w, circuit.observables)
+    qkd.circuits.StudentCircuit(measured, x, w, circuit.observables)
+    qkd.circuits.StudentCircuit(qc, x + w, (), circuit.observables, start=(1,)) | qkd.circuits.CircuitSpec(qubits="a")
+    qkd.circuits.CircuitSpec(layers=-1) | qkd.circuits.CircuitSpec(foo=1) | qkd.devices.load(FOLDER)
+    qkd.devices.load(RUN / "config.toml") | qkd.devices.load([backend]) | qkd.devices.load(np)
+    qkd.devices.save(backend, FOLDER / "x" / "y", 3) | qkd.devices.save("fake_manila", 3) | qkd.devices.save([])
+    qkd.devices.table("nowhere") | qkd.devices.table(None) | qkd.devices.hidden_device("nowhere", 0)
+    qkd.devices.hidden_device("fake_manila", seed=-1) | qkd.devices.hidden_device("fake_manila", seed=0, stress="a")
+    qkd.devices.to_region(circuit, "fake_manila") | qkd.devices.noise_model("nowhere")
+    qkd.devices.write("fake_manila", FOLDER / "z.json") | qkd.devices.find([]) | qkd.data.load(None)
+    qkd.data.load([]) | qkd.data.load(table) | qkd.data.load("docstrings", limit="a")
+    qkd.data.load("docstrings", limit=1.5) | qkd.data.load("docstrings", seed="a", limit=40)
+    qkd.data.load("docstrings", split_by="group") | qkd.data.load("docstrings", split_by=("x", "y"))
+    qkd.data.load("docstrings", split_by=("group",)) | qkd.data.load("docstrings", text_column=None)
+    qkd.data.load("docstrings", text_column="a", label_column="a") | qkd.data.split(dataset, seed="a", valid=2)
+    qkd.data.split(dataset, valid=0.9, test=0.9) | qkd.data.split(table) | qkd.data.split([dataset])
+    qkd.data.Dataset(str, Y) | qkd.data.Dataset(T, Y, rows=[None]) | qkd.data.Dataset(T, Y, rows=[1])
+    qkd.data.Dataset(T, Y, parts=["train"]) | qkd.data.Dataset(T, Y, split_keys=3) | qkd.data.Dataset(T, Y, notes=3)
+    qkd.data.Dataset(T, Y, num_rows="a") | qkd.data.Dataset(np.array(3), Y) | qkd.data.Dataset(table, table)
+    qkd.data.split(qkd.data.Dataset(T, Y, split_kind="group"))
+    qkd.data.split(qkd.data.Dataset(T, Y, split_kind="time"))
+    qkd.data.split(qkd.data.Dataset(T, Y, split_kind="x", split_keys=Y)) | qkd.encoders.make_encoder(["hashing:8"])
+    qkd.encoders.make_encoder("hashing:8", arrays=3) | qkd.encoders.make_encoder("hashing:-3")
+    qkd.encoders.make_encoder("features:0") | qkd.encoders.make_encoder(b"hashing:8")
+    qkd.encoders.embed_texts(S.encoder, X) | qkd.encoders.embed_texts(None, T)
+    qkd.encoders.embed_texts("hashing:8", T) | qkd.teachers.make_teacher("probe:x:y", 3)
+    qkd.teachers.make_teacher("features:x") | qkd.teachers.make_teacher("probe:smollm2-135m", config=3)
+    qkd.teachers.make_teacher({}) | qkd.teachers.make_teacher(b"x:y") | qkd.student.softmax(None)
+    qkd.student.softmax("a") | qkd.student.score(X, None) | qkd.student.score(X, np.full(60, 99))
+    qkd.student.score(X, np.zeros(60, int), X[:3]) | qkd.student.score("a", "b") | qkd.student.risk_coverage([], [])
+    qkd.student.risk_coverage(None, None) | qkd.student.risk_coverage([nan], [True])
+    qkd.student.risk_coverage(["a"], [1]) | qkd.export.export_student(RUN, FOLDER / "h")
+    qkd.export.export_student(S, 3) | qkd.export.export_student(S, FOLDER / "h", "onnx", texts=[None])
+    qkd.export.export_student(S, FOLDER / "h", "numpy", check=3) | qkd.reports.aligned(3)
+    qkd.reports.aligned([[1, 2]]) | qkd.reports.device_table(None) | qkd.reports.table("a")
+    qkd.simulation.make_engine(3, 3) | qkd.simulation.make_engine("exact", circuit)
+    qkd.simulation.make_engine(EngineSpec(), circuit, rows="a") | qkd.simulation.check_circuit(circuit, points="a")
+    qkd.simulation.check_circuit(circuit, device="nowhere") | qkd.simulation.choose(circuit, 3, "a")
+    qkd.simulation.linear_response(None) | qkd.hardware.collect(RUN, "hw-99") | qkd.hardware.collect([RUN])
+    qkd.hardware.collect(S) | qkd.hardware.cancel(RUN, []) | qkd.hardware.cancel("nowhere", "hw-1")
+    qkd.hardware.list_jobs([]) | qkd.hardware.list_jobs(FILE) | qkd.hardware.rank_devices(RUN, "ab")
+    qkd.hardware.rank_devices(RUN, [None]) | qkd.hardware.drift(3, 3) | qkd.hardware.drift(backend, "nowhere")
+    qkd.hardware.DeviceRunRequest(samples=0) | qkd.hardware.DeviceRunRequest(mitigation=["x", 3])
+    qkd.hardware.LearningRequest(shots="a") | qkd.hardware.DeviceRunRequest(run=3)
+    qkd.results.Prediction.from_dict(3) | qkd.results.Estimate() | qkd.results.Scores.from_dict([])
+    qkd.results.Metrics.from_dict(None) | qkd.Config(data="x") | qkd.Config(data={"limit": -1})
+    qkd.Config(train={"lr": "a"}) | qkd.Config(student={"circuit": 3}) | qkd.Config(**{"train.epochs": 3})
+    qkd.Config(teacher={"teacher": 3}) | qkd.Config(run={"runs": 3}) | qkd.Config({}) | qkd.Callback(3)
+"""
+"""Further calls that are wrong."""
 
 
 def split(block):
@@ -224,7 +398,7 @@ def split(block):
 
 
 WRONG = [f"qkd.distill({entry})" for entry in split(DISTILL)]
-WRONG += [f"D({entry})" for entry in split(SETTINGS)] + split(CALLS) + split(MORE)
+WRONG += [f"D({entry})" for entry in split(SETTINGS)] + split(CALLS) + split(MORE) + split(OTHERS)
 
 
 @pytest.fixture(scope="module")
@@ -276,11 +450,14 @@ def names(corpus, tmp_path_factory):
         **{"backend": GenericBackendV2(3, seed=0), "GenericBackendV2": GenericBackendV2},
         "client": type("Client", (), {"backends": lambda self: []})(),
         "LOCAL": {"device": "fake_manila", "local": True},
+        **{"torch": torch, "plt": plt, "SimpleNamespace": SimpleNamespace, "QuantumCircuit": QuantumCircuit},
+        **{"LogisticRegression": LogisticRegression, "KMeans": KMeans, "TfidfVectorizer": TfidfVectorizer},
+        "make_pipeline": make_pipeline,
     }
 
 
-def test_there_are_over_400():
-    assert len(WRONG) == len(set(WRONG)) > 400
+def test_there_are_over_800():
+    assert len(WRONG) == len(set(WRONG)) > 800
 
 
 @pytest.mark.parametrize("call", WRONG)

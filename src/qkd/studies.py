@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from qkd.core.arguments import public
 from qkd.core.cluster import over_ray
@@ -18,7 +18,7 @@ from qkd.core.options import ConfigOptions
 from qkd.core.runs import Kind, RunFolder, existing_run, study_run
 from qkd.experiments.specs import CompareSpec, SweepSpec
 from qkd.pipeline.given import storable
-from qkd.pipeline.settings import by_section, settled
+from qkd.pipeline.settings import as_options, by_section, settled
 
 if TYPE_CHECKING:
     from qkd.experiments.candidates import Candidate
@@ -115,7 +115,7 @@ def reproduce(
         arguments |= {key: value for (_, key), value in recipe_overrides.items()}
 
         def again(folder: RunFolder) -> str:
-            words = _typed({"name": folder.name, **arguments})
+            words = as_options({"name": folder.name, **arguments})
             return f"qkd reproduce {recipe} --config {shlex.quote(str(folder.config))} {words}"
 
         return _compare(config, versions, spec, "reproduce", again, ray, reproduction_of)
@@ -151,8 +151,8 @@ def sweep(
     """
     from qkd.experiments.space import dimensions
     from qkd.experiments.sweep import search
-    from qkd.reports import sweep as pages
     from qkd.reports.pages import report_failures_as_warnings
+    from qkd.reports.sweep import report as sweep_report
 
     spec = spec or SweepSpec()
     config = _base(base)
@@ -170,8 +170,7 @@ def sweep(
         write_text(path, to_toml(best.model_copy(update={"run": best.run.model_copy(update={"name": None})})))
         write_json(folder.path / "sweep.json", result.to_dict())
         with report_failures_as_warnings(folder.report):
-            write_text(folder.path / "report.md", pages.sweep_markdown(result))
-            write_text(folder.report, pages.sweep_html(folder.name, result))
+            sweep_report(result, folder.name).write(folder)
     return result.model_copy(update={"report": str(folder.report)})
 
 
@@ -197,7 +196,7 @@ def _compare(
     """
     from qkd.experiments.compare import run_trials
     from qkd.experiments.summary import summarize
-    from qkd.reports import comparison as pages
+    from qkd.reports.comparison import report
     from qkd.reports.pages import report_failures_as_warnings
 
     with _study(config, kind, ray) as folder:
@@ -207,8 +206,7 @@ def _compare(
             summary = summary.model_copy(update={"reproduction": reproduction(trials, summary)})
         write_json(folder.path / "comparison.json", summary.to_dict())
         with report_failures_as_warnings(folder.report):
-            write_text(folder.path / "report.md", pages.comparison_markdown(summary))
-            write_text(folder.report, pages.comparison_html(folder.name, summary))
+            report(summary, folder.name).write(folder)
     return summary.model_copy(update={"report": str(folder.report)})
 
 
@@ -243,19 +241,4 @@ def _base(base: str | Path | Config | None) -> Config:
 
 def _words(spec: CompareSpec | SweepSpec) -> str:
     """Return a spec as command-line options."""
-    return _typed({key: value for key, value in dict(spec).items() if value != ()})
-
-
-def _typed(values: Mapping[str, Any]) -> str:
-    """Return values by name as command-line options."""
-    words = []
-    for key, value in values.items():
-        option = f"--{key.replace('_', '-')}"
-        if isinstance(value, bool):
-            words.append(option if value else f"--no-{option[2:]}")
-        elif key == "over":
-            words += [f"{option} {shlex.quote(str(element))}" for element in value]
-        else:
-            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            words.append(f"{option} {shlex.quote(text)}")
-    return " ".join(words)
+    return as_options({key: value for key, value in dict(spec).items() if value != ()})

@@ -84,6 +84,7 @@ def test_a_vector_is_the_mean_state_of_its_token_in_the_texts_and_alone(bert):
 def test_rare_words_that_no_text_has_are_split_and_seen_ones_stay(bert, monkeypatch):
     whole = make_encoder(f"static:{bert}?dim=4").fit(TEXTS)
     assert pieces(whole, "barrier [unused0]")[0] == "barrier"
+    assert not {"[SEP]", "[CLS]"} & {*pieces(whole, "the cat [SEP] [CLS]")}  # marks in a text are ordinary characters
     monkeypatch.setattr(static, "MAX_TABLE_TOKENS", 62)  # four of the unseen words are too many
     small = make_encoder(f"static:{bert}?dim=4").fit(TEXTS)
     assert len(small.arrays["table"]) == 62 < len(whole.arrays["table"])

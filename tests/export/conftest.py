@@ -31,7 +31,6 @@ def wordpiece_table(dim=16, seed=5):
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.add_special_tokens(["[CLS]", "[SEP]"])
     table = np.random.default_rng(seed).normal(size=(len(vocabulary), dim)).astype(np.float16)
     return {"table": table, "tokenizer": np.frombuffer(tokenizer.to_str().encode(), np.uint8)}
 

@@ -84,7 +84,8 @@ def test_hashing_cannot_be_in_the_graph(hashing_student, tmp_path):
 @pytest.mark.parametrize("name", ["minilm?layers=1,2", "minilm?layers=1&pooling=max&tokens=16"])
 def test_a_transformer_is_in_the_graph(name, some_texts, tmp_path):
     student = make_student(make_encoder(name))
-    done = student.export(tmp_path / "out", "onnx", texts=some_texts[:20])
+    done = student.export(tmp_path / "out", texts=some_texts[:20])  # a transformer's default format
+    assert done.format == "onnx"
     assert done.difference < 1e-5 and done.agreement == 1
     if "max" not in name:
         small = student.export(tmp_path / "int8", "onnx", texts=some_texts[:20], int8=True)

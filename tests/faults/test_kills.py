@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,16 @@ class Case:
             shutil.copytree(run, folder / "runs" / "r")
             self.words = words_of("run-hardware --local", {"run": folder / "runs" / "r", "device": "fake_manila"})
             self.words += ["--mitigation=none", "--samples=6", "--shots=64"]
+        if name == "collect":
+            at_call(*self.words, after="qkd.hardware.jobs:JobLoop._submit", times=1, then=signal.SIGKILL, env=self.env)
+            self.words = words_of("jobs collect", {"run": folder / "runs" / "r"})
 
     def after(self):
         """The command that a person types after one that did not end."""
         if self.name == "distill" and (self.folder / "runs" / "r" / "config.toml").exists():
             return ["distill", "--resume", "--name=r", f"--runs={self.folder / 'runs'}"]
+        if self.name == "run-hardware" and list(self.folder.glob("runs/r/hardware/*/result.json")):
+            return words_of("jobs collect", {"run": self.folder / "runs" / "r"})  # the same words are another run
         return self.words
 
     def left(self):
@@ -90,7 +96,7 @@ def run(corpus, tmp_path_factory):
     return folder / "r"
 
 
-@pytest.fixture(params=["distill", "compare", "teach", "run-hardware", "export"])
+@pytest.fixture(params=["distill", "compare", "teach", "run-hardware", "collect", "export"])
 def case(request, corpus, tmp_path, run):
     """Return a maker of cases, what the command leaves when nothing happens, and its number of calls."""
 
@@ -99,9 +105,16 @@ def case(request, corpus, tmp_path, run):
         folder.mkdir()
         return Case(request.param, corpus, folder, run)
 
-    whole, calls = make("whole"), tmp_path / "calls"
-    assert at_call(*whole.words, after="os:fsync", times=0, then=calls, env=whole.env).returncode == 0
-    return make, whole.left(), int(calls.read_text())
+    whole, states = make("whole"), tmp_path / "states"
+    keep = partial(copy_state, whole.folder, states)
+    done = at_call(*whole.words, after="os:fsync", times=0, then=keep, env=whole.env)
+    assert done.returncode == 0, done.stderr
+    return make, whole, whole.left(), states
+
+
+def copy_state(folder, states, number):
+    """Keep what the disk has after call ``number``: a process killed there leaves the same."""
+    shutil.copytree(folder, states / str(number), symlinks=True)
 
 
 def check_recovered(faulty, expected, moment):
@@ -113,8 +126,18 @@ def check_recovered(faulty, expected, moment):
     assert faulty.left() == expected, moment
 
 
+def test_every_state_of_the_disk(case):
+    """Without a kill: one run visits every state that a kill can leave, and the next command starts from each."""
+    _, whole, expected, states = case
+    for number in range(1, 1 + len(list(states.iterdir()))):
+        shutil.rmtree(whole.folder)
+        shutil.copytree(states / str(number), whole.folder, symlinks=True)
+        check_recovered(whole, expected, number)
+
+
 def test_kills(case):
-    make, expected, calls = case
+    make, _, expected, states = case
+    calls = len(list(states.iterdir()))
     for number in range(COUNT):
         call = 1 + (number * calls // COUNT if calls >= COUNT else number % calls)
         killed = make(f"kill-{number}")
@@ -125,7 +148,8 @@ def test_kills(case):
 
 
 def test_full_disks(case):
-    make, expected, calls = case
+    make, _, expected, states = case
+    calls = len(list(states.iterdir()))
     for number in range(COUNT):
         call = random.Random(number).randrange(1, calls + 1)
         full = make(f"full-{number}")
@@ -138,7 +162,7 @@ def test_full_disks(case):
 
 
 def test_two_processes(case):
-    make, expected, _ = case
+    make, _, expected, _ = case
     for number in range(max(1, COUNT // 4)):
         both = make(f"both-{number}")
         outputs = [[both.folder / f"{name}{end}" for name in ("out", "err")] for end in "ab"]

@@ -1,6 +1,5 @@
-"""Devices ranked for a student, and what a device's change costs it, on snapshots."""
+"""Devices ranked for a student, on snapshots."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +10,13 @@ from qkd.cli import app
 from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
 from qkd.devices.calibration import Operation
-from qkd.devices.random_errors import hidden
 from qkd.devices.region import noise_model, to_region
 from qkd.devices.transpile import transpile
 from qkd.engines.density import DensityMatrixEstimator
-from qkd.hardware.fitness import Evaluation, drift, drift_rows, evaluate, rank_devices, ranking_rows
+from qkd.hardware.fitness import rank_devices, ranking_rows
 from qkd.hardware.mitigation.client import make_pub
+from qkd.hardware.result import exact_values
+from qkd.student.bundle import Student
 
 from .test_layout import trained_on
 
@@ -59,38 +59,16 @@ def test_the_less_a_device_errs_the_higher_it_stands(folder, tmp_path, capsys):
 
 
 def test_marks_are_those_of_density_matrices_under_the_calibrations_noise(folder):
-    exam, held = Evaluation.from_run(RunFolder(folder)), snapshot.load_snapshot("fake_manila")
-    compiled = transpile(exam.student.model.circuit, held)
-    small, region = to_region(compiled, held)
-    evs = DensityMatrixEstimator(noise_model(region)).run([make_pub(small, exam.values)]).result()[0].data.evs.T
-    marks, _ = evaluate(exam, compiled, held)
-    assert marks.rms == pytest.approx(np.sqrt(((evs - exam.exact) ** 2).mean()), rel=1e-6)
-    logits = exam.student.model.logits_of(evs)
-    assert marks.accuracy.value == (logits.argmax(axis=1) == exam.targets).mean()
-    hurt, _ = evaluate(exam, compiled, hidden(held, 0, stress=True))
-    assert hurt.rms > marks.rms
-
-
-def test_drift_says_what_changed_and_what_it_costs(folder, tmp_path):
-    held = snapshot.load_snapshot("fake_manila")
-    trained_on(folder, held)
-    same = drift("fake_manila", folder)
-    assert same.predicted_error[0] == same.predicted_error[1] and same.change.value == 0
-    later = file_of(scaled(held, 3), tmp_path / "later.json")
-    found = drift(later, folder)
-    assert found.predicted_error[1] == pytest.approx(3 * found.predicted_error[0], rel=0.2)
-    assert found.student[1].rms > 2 * found.student[0].rms
-    assert found.change.value == pytest.approx(found.student[1].accuracy.value - found.student[0].accuracy.value)
-    told = {row[0]: row[3] for row in drift_rows(found)}
-    assert told["two-qubit error, median"] == "+200%" and told["T1, us, median"] == "+0%"
-    assert drift(later, tmp_path / "later.json").student is None
-    with pytest.raises(QkdError, match="another device"):
-        drift("fake_brisbane", folder)
-
-
-def test_drift_of_a_run_that_knows_no_device_is_told(folder):
-    with pytest.raises(QkdError, match="keeps no snapshot"):
-        drift("fake_manila", folder)
+    run, held = RunFolder(folder), snapshot.load_snapshot("fake_manila")
+    student, rows = Student.load(folder), run.rows(run.predictions)
+    values = student.model.values(student.encoder.encode([row["text"] for row in rows]))
+    targets = np.array([student.classes.index(row["label"]) for row in rows])
+    exact = exact_values(student.model.circuit, values)
+    small, region = to_region(transpile(student.model.circuit, held), held)
+    evs = DensityMatrixEstimator(noise_model(region)).run([make_pub(small, values)]).result()[0].data.evs.T
+    [found] = rank_devices(folder, ["fake_manila"])
+    assert found.rms == pytest.approx(np.sqrt(((evs - exact) ** 2).mean()), rel=1e-6)
+    assert found.accuracy.value == (student.model.logits_of(evs).argmax(axis=1) == targets).mean()
 
 
 def test_the_commands_print_a_table_and_json(folder, capsys):
@@ -100,5 +78,3 @@ def test_the_commands_print_a_table_and_json(folder, capsys):
     told = CliRunner().invoke(app, ["devices", "compare", str(folder), "--devices", "fake_manila,fake_lima"])
     assert told.exit_code == 0 and "predicted error" in told.stdout
     assert len([line for line in told.stdout.splitlines() if line.startswith("fake_")]) == 2
-    told = CliRunner().invoke(app, ["devices", "drift", "fake_manila", "--since", str(folder), "--json"])
-    assert told.exit_code == 0 and json.loads(told.stdout)["change"]["value"] == 0

@@ -69,7 +69,7 @@ def test_a_run_writes_the_commit_into_its_configuration(hub, model):
         {"teacher": {"teacher": "probe:somebody/tiny"}, "encoder": {"encoder": "somebody/tiny?layer=1+hashing:8"}}
     )
     config = with_pinned_models(asked)
-    assert config.teacher.teacher == (f"probe:somebody/tiny@{COMMIT}",)
+    assert config.teacher.teacher == f"probe:somebody/tiny@{COMMIT}"
     assert config.encoder.encoder == f"somebody/tiny@{COMMIT}?layer=1+hashing:8"
     assert with_pinned_models(make_config({})) == make_config({})
 
@@ -220,7 +220,7 @@ def test_a_folder_is_stored_by_its_absolute_path(model, tmp_path, monkeypatch):
     assert encoder.name == f"{folder}?layers=1+static:{folder}?dim=4+hashing:8"
     assert teacher.name == f"probe:{folder}"
     config = settled(Config(), {"encoder": name, "teacher": "probe:org/na+me"})
-    assert (config.encoder.encoder, config.teacher.teacher) == (encoder.name, (teacher.name,))
+    assert (config.encoder.encoder, config.teacher.teacher) == (encoder.name, teacher.name)
     monkeypatch.chdir(tmp_path / "two")
     np.testing.assert_array_equal(make_encoder(encoder.name).encode(TEXTS), encoder.encode(TEXTS))
     shutil.rmtree(folder)

@@ -3,18 +3,22 @@
 import base64
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import uvicorn
+import yaml
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from qkd import Student
+from qkd import Run, Student
+from qkd.student.card import model_card
 from tests.processes import qkd as run
 
 
@@ -146,7 +150,8 @@ def in_process(hub, script):
 def test_a_student_goes_to_the_hub_and_comes_back(hub, bundle):
     script = f"""
 import numpy as np
-from qkd import Student
+from qkd import Run, Student
+from qkd.student.card import model_card
 student = Student.load({str(bundle)!r})
 print(student.push_to_hub("lab/student"))
 back = Student.from_pretrained("lab/student")
@@ -165,11 +170,30 @@ def test_the_card_has_valid_metadata(bundle):
     (accuracy,) = [result for result in card.data.eval_results if result.metric_type == "accuracy"]
     assert "95 % interval" in accuracy.metric_value
     assert "from_pretrained" in card.text and "q_0" in card.text
+    run = Run(bundle)
+    assert card.data.base_model is None and card.data.datasets is None  # hashed n-grams of a file
+    for scores in (run.metrics.lines["student"], run.metrics.lines["linear"]):
+        assert str(scores.numbers.accuracy) in card.text
+    counts = re.findall(r"^\| (\w+) \| (\d+) \|$", card.text, re.MULTILINE)
+    assert sum(int(count) for _, count in counts) == run.metrics.texts["train"] and len(counts) == 4
+    (command,) = re.findall(r"^qkd distill .*$", card.text, re.MULTILINE)
+    assert "--encoder hashing:64" in command and "--epochs 2" in command and "--name" not in command
+
+
+def test_the_card_names_models_and_data_of_the_hub(bundle):
+    from huggingface_hub import ModelCardData
+
+    student = Student.load(bundle)
+    student.encoder = SimpleNamespace(name="minilm?layers=4,6+static:lab/table@0a1b+hashing:8", num_parameters=1)
+    student.about = student.about.model_copy(update={"data": "hf:lab/texts:english"})
+    data = ModelCardData(**yaml.safe_load(model_card(student).split("---")[1]), ignore_metadata_errors=True)
+    assert data.base_model == ["sentence-transformers/all-MiniLM-L6-v2", "lab/table"] and data.datasets == ["lab/texts"]
 
 
 def test_wrong_names_are_one_sentence(hub, bundle):
     script = """
-from qkd import Student
+from qkd import Run, Student
+from qkd.student.card import model_card
 from qkd.core.errors import QkdError
 for name in ("no/such/thing", "lab/missing", "../../etc"):
     try:

@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,6 +180,18 @@ def test_a_bundle_answers_as_the_model_did(bundle):
     shutil.copytree(bundle, bundle.parent / "copy")
     assert np.array_equal(student.logits(texts), Student.load(bundle.parent / "copy").logits(texts))
     assert "hashing:16" in (bundle / "README.md").read_text()
+
+
+def test_a_saved_folder_has_nothing_of_an_older_bundle(bundle):
+    student, older = Student.load(bundle), bundle.parent / "older"
+    (older / "encoder" / "0").mkdir(parents=True)
+    names = ("encoder.safetensors", "control.safetensors", "texts.safetensors", "quick.json", "encoder/0/config.json")
+    for name in (*names, "notes.txt"):
+        (older / name).write_text("{}")
+    student.save(older)
+    files = {path.relative_to(bundle) for path in bundle.rglob("*")}
+    assert {path.relative_to(older) for path in older.rglob("*")} == files | {Path("notes.txt")}
+    assert np.array_equal(Student.load(older).logits(["a text"]), student.logits(["a text"]))
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])

@@ -6,13 +6,14 @@ sgl-project/sglang#32290), ``no_logprobs`` (ollama/ollama#16117, #13638, ggml-or
 (abetlen/llama-cpp-python#1906), ``old_limit`` (abetlen/llama-cpp-python#1907) and ``new_limit`` (openai's newer
 models), ``cuts`` (ollama/ollama#8099, #17889), ``schema_ignored`` (ggml-org/llama.cpp#24097), ``sampled``
 (ggml-org/llama.cpp#7197), ``thinks`` (sgl-project/sglang#28456), ``spent`` (sipeed/picoclaw#966), ``shuffled`` and
-``swapped`` (InternLM/lmdeploy#2395), ``any_model`` (ggml-org/llama.cpp#10056), ``no_usage``
-(sgl-project/sglang#18132), ``offsets`` (xorbitsai/inference#5245), ``bytes`` (offsets count bytes), ``zeros``
-(every log-probability is 0.0), ``nulls``, ``jitter`` (values change with every request), ``one_prompt``
-(llama-cpp-python 0.3.36 fails with HTTP 500 on several prompts), ``no_completions`` and ``no_schema`` (chat-only
-servers), ``score`` (vLLM's ``logprob_token_ids``), ``sglang`` (its ``/v1/score``), ``empty`` (content is null),
-``prompt_wrong`` (llama-cpp-python 0.3.36 returns wrong log-probabilities of a prompt), ``lists_all`` (llama.cpp lists
-any number of tokens, while vLLM and OpenAI refuse more than 20).
+``swapped`` (InternLM/lmdeploy#2395), ``any_model`` (ggml-org/llama.cpp#10056), ``no_usage`` (sgl-project/sglang#18132),
+``offsets`` (xorbitsai/inference#5245), ``bytes`` (offsets count bytes), ``zeros`` (every log-probability is 0.0),
+``nulls``, ``jitter`` (values change with every request), ``one_prompt`` (llama-cpp-python 0.3.36 fails with HTTP 500 on
+several prompts), ``no_completions`` and ``no_schema`` (chat-only servers), ``score`` (vLLM's ``logprob_token_ids``),
+``vllm`` (its ``/tokenize`` of messages, and no chat without a template), ``ignores_messages`` (llama.cpp's
+``/tokenize``), ``sglang`` (its ``/v1/score``), ``empty`` (content is null), ``prompt_wrong`` (llama-cpp-python 0.3.36
+returns wrong log-probabilities of a prompt), ``lists_all`` (llama.cpp lists any number of tokens, while vLLM and OpenAI
+refuse more than 20).
 """
 
 import asyncio
@@ -104,6 +105,7 @@ class Server:
                     for path, answer in routes.items()
                 ),
                 Route("/tokenize", self.handled("/tokenize", self.tokenize), methods=["POST"]),
+                Route("/detokenize", self.handled("/detokenize", self.detokenize), methods=["POST"]),
                 Route("/v1/models", self.models),
             ]
         )
@@ -134,17 +136,17 @@ class Server:
     async def models(self, _):
         return JSONResponse({"data": [{"id": self.name}]})
 
-    def ids(self, text):
-        return self.tokenizer(text)["input_ids"]
+    def ids(self, text, special=True):
+        return self.tokenizer(text, add_special_tokens=special)["input_ids"]
 
     @torch.inference_mode()
     def logprobs(self, ids):
         return self.network(input_ids=torch.tensor([ids])).logits[0].float().log_softmax(dim=1)
 
-    def tokens(self, text):
+    def tokens(self, text, special=True):
         """Ids, texts and offsets of a text's tokens."""
-        ids = self.ids(text)
-        encoding = self.tokenizer(text, return_offsets_mapping=True)
+        ids = self.ids(text, special)
+        encoding = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
         ends = [end for _, end in encoding["offset_mapping"]]
         starts = [0, *ends[:-1]]  # a blank belongs to the token behind it, as in byte-pair encodings
         return ids, [text[a:b] for a, b in zip(starts, ends, strict=True)], starts
@@ -160,7 +162,7 @@ class Server:
 
     def completion(self, body, prompt, index):
         self.check_top(body.get("logprobs"))
-        ids, texts, offsets = self.tokens(prompt)
+        ids, texts, offsets = self.tokens(prompt, body.get("add_special_tokens", True))
         if "cuts" in self.deviations:
             ids, texts, offsets = ids[-CONTEXT:], texts[-CONTEXT:], offsets[-CONTEXT:]
         table = self.logprobs(ids)
@@ -247,6 +249,8 @@ class Server:
         return "\n".join(turn["content"] for turn in body["messages"])
 
     def chat(self, body):
+        if "vllm" in self.deviations and not self.tokenizer.chat_template:
+            raise KeyError("chat without a template")
         self.check_top(body.get("top_logprobs"))
         limits = {"old_limit": "max_completion_tokens", "new_limit": "max_tokens"}
         for deviation, name in limits.items():
@@ -287,9 +291,18 @@ class Server:
         return {"choices": choices}
 
     def tokenize(self, body):
-        if not {"score", "sglang"} & self.deviations:
+        if not {"score", "sglang", "vllm"} & self.deviations:
             raise KeyError("tokenize")
-        return {"tokens": self.tokenizer(body["prompt"], add_special_tokens=body["add_special_tokens"])["input_ids"]}
+        if "messages" in body:
+            if "ignores_messages" in self.deviations:
+                return {"tokens": []}
+            if "vllm" not in self.deviations or not self.tokenizer.chat_template:
+                raise KeyError("messages")
+            return {"tokens": self.ids(self.rendered(body), special=False)}
+        return {"tokens": self.ids(body["prompt"], body["add_special_tokens"])}
+
+    def detokenize(self, body):
+        return {"prompt": self.tokenizer.decode(body["tokens"])}
 
     def score(self, body):
         if "sglang" not in self.deviations:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shutil
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -20,6 +22,7 @@ from qkd.teachers.api.endpoint import Endpoint, safe_url
 from qkd.teachers.api.teacher import ApiTeacher
 from qkd.teachers.causal_lm import CausalLM
 from qkd.teachers.prompt import PromptTeacher
+from tests.models.conftest import byte_tokenizer
 from tests.teachers.endpoint import (
     TEMPLATE,
     Server,
@@ -78,6 +81,61 @@ def test_likelihoods_equal_those_of_the_local_model(server, model, tmp_path, dev
     # calibration multiplies scores by an inverse temperature of up to 20
     assert np.allclose(remote.logits(dataset.texts), local.logits(dataset.texts), rtol=1e-3, atol=2e-3)
     assert remote.describe().endpoint.source == "likelihoods"
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory):
+    """A random LM with a byte-level tokenizer that adds a first token, as Llama's, and a chat template with one."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder, tokenizer = tmp_path_factory.mktemp("chat"), byte_tokenizer()
+    first = [("<end>", tokenizer.bos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<end> $A", special_tokens=first)
+    tokenizer.chat_template = (
+        "<end>{% for m in messages %}[{{ m.role }}] {{ m.content | trim }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]\n{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+    network = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=1024, **sizes))
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(4 if weight.ndim > 1 else 1)
+    network.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("template", [True, False])
+@pytest.mark.parametrize(("source", "examples"), [("likelihoods", 0), ("likelihoods", 1), ("score", 0)])
+def test_a_chat_template_is_used_where_the_local_model_uses_it(chat_model, tmp_path, template, source, examples):
+    path = tmp_path / "prompt.toml"
+    words = ('["th"]', '["s"]') if source == "score" else ('["cat", "red ball"]', '["qubit"]')
+    path.write_text(
+        'template = "Animals or physics?\\n{text}"\nsystem = "Be brief."\n[verbalizers]\n'
+        f"animals = {words[0]}\nphysics = {words[1]}\n"
+    )
+    if not template:
+        folder = tmp_path / "base"
+        shutil.copytree(chat_model, folder, ignore=shutil.ignore_patterns("chat_template*"))
+        chat_model = folder
+    lm = CausalLM(str(chat_model))
+    assert bool(lm.tokenizer.chat_template) == template
+    spec = PromptSpec(prompt=(str(path),), calibrate="none", examples=examples)
+    local = PromptTeacher(str(chat_model), None, spec)
+    server = Server(lm.network, lm.tokenizer, "tiny", "vllm", "score")
+    settings = ApiSpec(api_url=("http://lm/v1",), api_source=source)
+    remote = ApiTeacher("tiny", spec, settings, httpx.ASGITransport(server.app))
+    dataset, splits = corpus(32)
+    local.fit(dataset, splits)
+    remote.fit(dataset, splits)
+    assert ("[assistant]" in local.describe().prompt) == template
+    assert np.abs(remote.scores(dataset.texts) - local.scores(dataset.texts)).max() < 1e-4
+    for others in ({"score"}, {"score", "ignores_messages"}) if template else ():  # it chats, and does not disclose how
+        server.deviations = others
+        with pytest.raises(ModelError, match=r"does not disclose its chat template .* chat = false"):
+            ApiTeacher("tiny", spec, settings, httpx.ASGITransport(server.app)).fit(dataset, splits)
 
 
 def test_next_token_and_score_have_the_same_argmax_as_the_local_model(server, model, prompt):
@@ -213,13 +271,15 @@ def test_texts_of_a_server_that_dies_are_asked_of_the_others(server, prompt):
             if request.url.host == "b":
                 self.left -= 1
                 if self.left < 0:
-                    raise httpx.ReadError("reset")
+                    raise (httpx.ConnectError if self.left < -4 else httpx.ReadError)("reset")
             return await super().handle_async_request(request)
 
     dataset, splits = corpus()
     urls = ("http://b/v1", "http://a/v1")
     remote = teacher(server, prompt, OneDies(server.app), api_source="next-token", api_url=urls)
+    started = VirtualLoop.now
     remote.fit(dataset, splits)
+    assert VirtualLoop.now - started < 20  # the other server does not wait for one that is dead
     alone = teacher(server, prompt, api_source="next-token")
     alone.fit(dataset, splits)
     assert np.array_equal(remote.scores(dataset.texts), alone.scores(dataset.texts))
@@ -248,6 +308,34 @@ def test_a_limit_of_the_server_is_kept_by_all_requests_and_printed(server, promp
     assert len(lines) == 1 and "429" in lines[0]
 
 
+def test_the_progress_shows_rate_time_left_tokens_and_cost(server, prompt, capsys, monkeypatch):
+    settings = {"api_source": "next-token", "price": "1e4,2e4", "max_cost": 1e3, "api_concurrency": 2}
+    dataset, splits = corpus()
+    remote = teacher(server, prompt, **settings)
+    remote.fit(dataset, splits)
+    spent, asked = remote.budget.spent, len(server.requests)
+    before = spent.prompt_tokens, spent.completion_tokens
+
+    async def slow(_):
+        await asyncio.sleep(3)
+
+    server.faults = slow
+    capsys.readouterr()
+    real, virtual = time.monotonic(), VirtualLoop.now
+    monkeypatch.setattr("qkd.core.console.time.monotonic", lambda: real + VirtualLoop.now - virtual)
+    remote.scores([f"the cat {'a ' * number}" for number in range(40)])  # 20 times two answers in three seconds
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("asking tiny: ")]
+    assert len(lines) == 6  # one in ten seconds, and the last one
+    usage = [len(server.ids(json.dumps(body["prompt"]))) for _, body in server.requests[asked:]]
+    for line in lines:
+        done = int(line.split()[2].partition("/")[0])
+        tokens = sum(before) + sum(usage[:done]) + done
+        dollars = (before[0] + sum(usage[:done])) / 100 + (before[1] + done) / 50
+        rate = done / (3 * -(-done // 2))
+        left = f", {(40 - done) / rate:.0f} s left" if done < 40 else ""
+        assert line == f"asking tiny: {done}/40 texts, {rate:.1f}/s{left} ({tokens:,} tokens, ${dollars:,.2f})"
+
+
 def test_a_budget_is_a_limit_and_needs_a_price(server, prompt):
     dataset, splits = corpus()
     with pytest.raises(BudgetError, match="above max_cost"):
@@ -259,6 +347,23 @@ def test_a_budget_is_a_limit_and_needs_a_price(server, prompt):
     remote.fit(dataset, splits)
     card = remote.describe().endpoint
     assert card.dollars == pytest.approx((card.prompt_tokens + card.completion_tokens) / 1e6, abs=1e-6)
+
+
+def test_a_job_stops_at_its_limit_and_a_higher_one_continues(server, prompt):
+    settings = {"api_source": "next-token", "price": "1e3,1e3", "api_concurrency": 8}
+    dataset, splits = corpus()
+    remote = teacher(server, prompt, **settings, max_cost=1e3)
+    remote.fit(dataset, splits)
+    more = [f"the cat and the number{number}" for number in range(80)]
+    remote.budget.limit = limit = remote.budget.dollars(remote.budget.spent) + 0.4
+    before = len(server.requests)
+    with pytest.raises(BudgetError, match="the same command with a higher limit continues"):
+        remote.scores(more)
+    spent = remote.budget.dollars(remote.budget.spent)
+    assert limit - 0.1 < spent <= limit and len(server.requests) - before < len(more)
+    remote.budget.limit = 1e3
+    remote.scores(more)
+    assert len(server.requests) - before == len(more)
 
 
 def test_a_budget_holds_on_a_server_that_reports_no_tokens(server, prompt):
@@ -496,7 +601,6 @@ def test_labels_that_share_a_word_are_refused(server, tmp_path):
 
 
 def test_deferred_texts_are_asked_of_the_server_of_the_run(server, url, prompt, tmp_path):
-    import json
 
     import pandas as pd
 

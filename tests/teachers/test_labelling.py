@@ -98,13 +98,6 @@ def test_a_killed_labelling_goes_on_to_the_same_file(corpus, model):
         np.testing.assert_allclose(resumed[name], whole[name], atol=1e-3)
 
 
-def test_several_teachers_on_the_command_line(corpus, model):
-    words = ["teach", "--data", str(corpus / "texts.csv"), "--out", str(corpus / "l.parquet"), "--ensemble", "logit"]
-    done = qkd(*words, "--teacher", f"probe:{model}", "--teacher", f"probe:{model}", "--json", check=True)
-    told = json.loads(done.stdout)["teacher"]
-    assert told["kind"] == "ensemble" and len(told["members"]) == 2 and sum(told["weights"]) == pytest.approx(1)
-
-
 def test_embeddings_can_be_had_in_the_same_go(corpus, model):
     from qkd.core import cache
     from qkd.encoders.registry import make_encoder

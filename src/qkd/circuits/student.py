@@ -14,7 +14,7 @@ from qkd.circuits.flatten import flattened, has_misnamed_gates, is_approximated
 from qkd.core.errors import CircuitError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudentCircuit:
     """A parameterized circuit with A ordered inputs, P ordered weights and K observables.
 
@@ -89,6 +89,9 @@ class StudentCircuit:
                 )
             if abs(observable.coeffs.imag).max(initial=0.0) > 1e-12:
                 raise CircuitError(f"circuit '{self.name}': observable {k} is not Hermitian (complex coefficients)")
+
+    def __repr__(self) -> str:
+        return f"<StudentCircuit '{self.name}': {count(self).size()}>"
 
     @property
     def num_qubits(self) -> int:

@@ -95,8 +95,9 @@ def main() -> None:
             _fail(f"{system.filename}: {system.strerror}" if system.filename else str(system.strerror or system), 1)
         _fail(f"{type(error).__name__}: {error} (unforeseen; run again with --debug to see where)", UNFORESEEN)
     else:
-        gc.freeze()  # the end of a process would else search millions of objects of libraries for cycles
         sys.exit(code or (UNREAD if console.is_closed() else 0))
+    finally:
+        gc.freeze()  # the end of a process would else search millions of objects of libraries for cycles
 
 
 def _open_streams() -> None:

@@ -10,7 +10,7 @@ import typer
 from qkd.cli.options import Json, command, print_json
 from qkd.core.console import write
 
-app = typer.Typer(no_args_is_help=True, help="The student circuits: list, draw and check them.")
+app = typer.Typer(no_args_is_help=True, help="List, draw and check circuits.")
 
 Name = Annotated[str, typer.Argument(help="A circuit's name, or a TOML or OpenQASM 3 file.")]
 Qubits = Annotated[int | None, typer.Option(min=1, help="Number of qubits n. Default: that of the circuit.")]

@@ -16,6 +16,7 @@ from qkd.experiments.specs import CompareSpec, SweepSpec
 from qkd.pipeline.settings import Options
 
 if TYPE_CHECKING:
+    from qkd.reports.pages import Report
     from qkd.results import Comparison, Sweep
 
 S = TypeVar("S", "Comparison", "Sweep")
@@ -35,14 +36,16 @@ class ReproduceSpec(Spec):
 
 
 def compare(base: Base = None, *, spec: CompareSpec, ray: Ray = None, json_: Json = False, given: Options) -> None:
-    """Train several students with several seeds on the same texts, and compare them statistically.
+    """Compare students over several seeds.
+
+    All students train on the same texts, and intervals decide which differences are significant.
 
     Example: qkd compare runs/latest --students hardware,linear,logreg --seeds 5
     """
     from qkd import studies
-    from qkd.reports import comparison
+    from qkd.reports.comparison import report
 
-    _show(studies.compare(base, spec, ray=ray, **given), comparison.comparison_text, json_)
+    _show(studies.compare(base, spec, ray=ray, **given), report, json_)
 
 
 def reproduce(
@@ -54,35 +57,39 @@ def reproduce(
     json_: Json = False,
     given: Options,
 ) -> None:
-    """Run the paper's recipe, its public code's deviations from it, and other students on the same texts.
+    """Reproduce the paper's recipe.
+
+    The recipe, the deviations of its public code and other students train on the same texts.
 
     Example: qkd reproduce qdllm --data qdllm:FOLDER
     """
     from qkd import studies
-    from qkd.reports import comparison
+    from qkd.reports.comparison import report
 
     base = read_config(config) if config else None
     deviations = () if spec.deviations == ("none",) else spec.deviations
     options: dict[str, Any] = {**dict(spec), "deviations": deviations, **given}
-    _show(studies.reproduce(recipe, base, ray=ray, **options), comparison.comparison_text, json_)
+    _show(studies.reproduce(recipe, base, ray=ray, **options), report, json_)
 
 
 def sweep(base: Base = None, *, spec: SweepSpec, ray: Ray = None, json_: Json = False, given: Options) -> None:
-    """Search settings of the student by the validation texts, and compare the best on the test texts.
+    """Search settings of the student.
+
+    The validation texts select the best trial, and the test texts judge it.
 
     Example: qkd sweep runs/latest --over lr=0.001..0.1 --over layers=1..3 --trials 30
     """
     from qkd import studies
-    from qkd.reports import sweep as pages
+    from qkd.reports.sweep import report
 
-    _show(studies.sweep(base, spec, ray=ray, **given), pages.sweep_text, json_)
+    _show(studies.sweep(base, spec, ray=ray, **given), report, json_)
 
 
-def _show(study: S, text: Callable[[S], str], json_: bool) -> None:
+def _show(study: S, report: Callable[[S], Report], json_: bool) -> None:
     """Print the result of a study, as text or JSON."""
     if json_:
         print_json(study.to_dict())
         return
-    write(text(study))
+    write(report(study).to_text())
     if not is_quiet():
         write(f"report: {study.report}")

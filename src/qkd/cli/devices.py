@@ -1,4 +1,4 @@
-"""``qkd devices [list]|show|snapshot|learn|compare|drift`` and ``qkd transpile``."""
+"""``qkd devices [list]|show|snapshot|learn|compare`` and ``qkd transpile``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qkd.hardware.request import LearningRequest
 if TYPE_CHECKING:
     from qkd.devices.catalogue import DeviceEntry
 
-app = typer.Typer(help="The devices: list them, show one, keep a calibration, rank them for a student.")
+app = typer.Typer(help="List, show, learn and compare devices.")
 
 Device = Annotated[str, typer.Argument(help="A device (ibm_fez), its snapshot (fake_fez), or a snapshot file.")]
 Png = Annotated[Path | None, typer.Option(help="Write the chip's map to this PNG file.")]
@@ -143,27 +143,6 @@ def compare(
     write(aligned(fitness.ranking_rows(ranking)))
 
 
-@command(app)
-def drift(
-    device: Device,
-    since: Annotated[Path, typer.Option(help="A run trained under the device's noise, or a snapshot file.")],
-    run: Annotated[Path | None, typer.Option(help="The run of the student. Default: that of --since.")] = None,
-    json_: Json = False,
-) -> None:
-    """Show the changes of a device since a calibration, and their cost for a student.
-
-    Example: qkd devices drift ibm_fez --since runs/latest
-    """
-    from qkd.hardware import fitness
-    from qkd.reports.tables import aligned
-
-    drift = fitness.drift(device, since, run)
-    if json_:
-        print_json(drift.to_dict())
-        return
-    write(aligned(fitness.drift_rows(drift)))
-
-
 @command(app, spec=LearningRequest, arguments=("device",))
 def learn(
     *,
@@ -215,7 +194,9 @@ def transpile(
     spec: TranspileSpec,
     json_: Json = False,
 ) -> None:
-    """Compile a student for a device and show the resulting circuit's size and errors.
+    """Compile a student for a device.
+
+    Show the size and the predicted errors of the compiled circuit.
 
     Example: qkd transpile runs/latest --device ibm_fez
     """

@@ -14,7 +14,7 @@ import typer
 from qkd.cli.options import Json, command, print_json
 from qkd.core.console import held, write
 
-app = typer.Typer(no_args_is_help=True, help="The cache of embeddings, logits and models: show and clean it.")
+app = typer.Typer(no_args_is_help=True, help="Show and clean the cache.")
 PACKAGES = ("qiskit", "qiskit-aer", "qiskit-ibm-runtime", "qiskit-machine-learning", "torch", "transformers")
 MIN_FREE_BYTES = 4 << 30
 """Free disk space and memory that the default models need."""
@@ -36,7 +36,9 @@ class Finding:
 
 
 def doctor(json_: Json = False) -> None:
-    """Show versions, account, caches, models, GPU, memory and disk, and the command that fixes each problem.
+    """Check the installation.
+
+    Show versions, account, caches, models, GPU, memory and disk, and the command that fixes each problem.
 
     Example: qkd doctor
     """

@@ -25,15 +25,18 @@ def export(
     *,
     spec: FormatSpec,
     format_: Annotated[
-        str, typer.Option("--format", help="The format: numpy, onnx, page or qasm.", show_default=True)
-    ] = "numpy",
+        str | None,
+        typer.Option(
+            "--format", help="numpy, onnx, page or qasm; else numpy, or onnx for an encoder that is a transformer."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder of the export; else RUN/exports/FORMAT.")] = None,
     defer: Defer = None,
     check: Annotated[bool, typer.Option(help="Compare the export with the student on the test texts.")] = True,
 ) -> None:
-    """Write a run's student in a format that needs neither qkd nor torch.
+    """Write a student for software without qkd and torch.
 
-    Example: qkd export runs/latest --format onnx
+    Example: qkd export runs/latest --out classifier
     """
     from qkd.export.runs import export_run
 
@@ -49,7 +52,9 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 8000,
     defer: Defer = None,
 ) -> None:
-    """Answer HTTP requests: POST /predict, GET /health, an OpenAPI page at /.
+    """Answer HTTP requests with a student.
+
+    POST /predict classifies, GET /health returns the state, and / describes both.
 
     Example: qkd serve runs/latest --port 8000
     """

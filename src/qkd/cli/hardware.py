@@ -44,7 +44,9 @@ def run_hardware(
     yes: Yes = False,
     json_: Json = False,
 ) -> None:
-    """Run a student on a device, or rehearse that: compile, estimate, confirm, submit, collect, report.
+    """Run a student on a device, or rehearse the run.
+
+    The steps are compilation, estimate, question, submission, collection and report.
 
     Example: qkd run-hardware --run runs/latest --device ibm_fez --local --samples 20
     """
@@ -100,7 +102,6 @@ def print_plan(plan: Plan) -> None:
 def print_device_runs(device_runs: list[DeviceRun], json_: bool) -> None:
     """Print the results of device runs, and the next command."""
     from qkd.reports import devices
-    from qkd.reports.tables import aligned
     from qkd.results import LearnedResult, MeasuredResult
 
     if json_:
@@ -112,8 +113,7 @@ def print_device_runs(device_runs: list[DeviceRun], json_: bool) -> None:
             write(f"errors learned by {result.plan}: {result.file}")
     measured = [result for result in results if isinstance(result, MeasuredResult)]
     if measured:
-        cells = list(zip(*[devices.COLUMNS, *devices.device_table(measured).rows], strict=True))
-        write(aligned([("", *(result.mitigation.name for result in measured)), *map(tuple, cells)]))
+        write(devices.device_table(measured).transposed().to_text())
         if not is_quiet():
             write(f"\n{devices.EXPLANATION}\n")
     for run in device_runs:

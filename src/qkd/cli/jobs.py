@@ -14,7 +14,7 @@ from qkd.core.console import one_line, write
 AnyRun = Annotated[Path | None, typer.Option(help="A run folder; found by the device run's name if not set.")]
 Name = Annotated[str | None, typer.Argument(help="A device run, hw-1; all unfinished ones if not set.")]
 
-app = typer.Typer(no_args_is_help=True, help="Jobs of device runs: list, show, collect and cancel them.")
+app = typer.Typer(no_args_is_help=True, help="List, show, collect and cancel jobs.")
 
 
 @command(app, "list")
@@ -99,7 +99,7 @@ def show(
     from qkd.core.runs import existing_run
     from qkd.hardware.index import find_plan
     from qkd.hardware.result import read_result
-    from qkd.reports import devices
+    from qkd.reports.devices import device_table
     from qkd.reports.tables import aligned
     from qkd.results import LearnedResult, MeasuredResult
 
@@ -123,7 +123,7 @@ def show(
     if not isinstance(result, MeasuredResult):
         write("there is no result yet; 'qkd jobs collect' fetches it")
         return
-    write(aligned([("", "value"), *zip(devices.COLUMNS, devices.device_table([result]).rows[0], strict=True)]))
+    write(device_table([result]).transposed().to_text())
     unclear = [row for row in result.rows if row.unclear]
     write(f"\n{len(unclear)} of {result.texts} predictions are unclear")
     for row in sorted(result.rows, key=lambda row: row.margin)[:10]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 from collections.abc import Callable, Collection
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
+from typer.models import ArgumentInfo
 
 from qkd.core import workers
 from qkd.core.config import fields
@@ -31,6 +33,8 @@ PANELS = {
     "run": "Run",
 }
 """Title of the options of each section of ``Config``."""
+OWN = "Options of this command"
+"""Title of the options of a command's own spec."""
 FIRST = {
     *("data", "text_column", "label_column", "teacher", "encoder", "circuit", "qubits", "epochs", "sim", "device"),
     *("name", "config", "resume", "out", "students", "seeds", "tune", "over", "trials", "help", "help_all"),
@@ -66,18 +70,25 @@ def risk_of(defer: str | None) -> float | Literal["teacher"] | None:
 
 
 class PanelCommand(TyperCommand):
-    """A command whose help shows the first options in panels, and all of them with ``--help-all``."""
+    """A command whose help has panels. With many options it shows the first ones, and all with ``--help-all``."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, grouped by panel."""
         panels: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
+        parameters = self.get_params(ctx)
+        is_long = any(one.name == "help_all" for one in parameters)
+        rest = "Other options" if is_long else "Options"
+        # a command with a spec of its own simulates as that says, and not as --sim
+        ignored = {"sim"} if any(getattr(one, "rich_help_panel", None) == OWN for one in parameters) else set()
+        for parameter in parameters:
             is_argument = parameter.param_type_name == "argument"
             record = parameter.get_help_record(ctx)
-            if record and (is_argument or ctx.meta.get("all") or parameter.name in FIRST):
-                panel = "Arguments" if is_argument else getattr(parameter, "rich_help_panel", None) or "Other options"
-                panels.setdefault(panel, []).append(record)
-        order = ["Arguments", *dict.fromkeys(PANELS.values()), "Other options"]
+            if record and (is_argument or not is_long or ctx.meta.get("all") or parameter.name in FIRST - ignored):
+                panel = "Arguments" if is_argument else getattr(parameter, "rich_help_panel", None) or rest
+                panels.setdefault(panel, []).append(
+                    (record[0].partition(" <")[0] if is_argument else record[0], record[1])
+                )
+        order = ["Arguments", OWN, *dict.fromkeys(PANELS.values()), rest]
         for panel in sorted(panels, key=order.index):
             with formatter.section(panel):
                 formatter.write_dl(panels[panel])
@@ -138,7 +149,7 @@ def command(
         of_spec = {key: field for key, field in spec.model_fields.items() if key != "kind"} if spec else {}
         of_config = [row for row in fields() if row[0] in sections]
         required = [_parameter(key, of_spec.pop(key), is_argument=True) for key in arguments]
-        made = [_parameter(key, field) for key, field in of_spec.items()]
+        made = [_parameter(key, field, OWN if sections else None) for key, field in of_spec.items()]
         made += [_parameter(key, field, PANELS[section]) for section, key, field in of_config]
         common = {**_COMMON, "help_all": _HELP_ALL} if sections else _COMMON
         flags = [_keyword(key, Annotated[bool, option], False) for key, option in common.items()]
@@ -156,12 +167,12 @@ def command(
                 function(**values, **({"given": given} if sections else {}))
                 workers.shut_down()  # the end of the process would wait for them without a sign of life
 
-        rest = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name not in ("spec", "given")]
+        rest = [_with_metavar(p).replace(kind=p.KEYWORD_ONLY) for p in own if p.name not in ("spec", "given")]
         signature = inspect.Signature([*required, *rest, *made, *flags])
         run.__signature__ = signature  # type: ignore[attr-defined]
         run.__annotations__ = {key: p.annotation for key, p in signature.parameters.items()}
         run.__name__, run.__doc__ = function.__name__, function.__doc__
-        app.command(name, cls=PanelCommand if sections else None)(run)
+        app.command(name, cls=PanelCommand)(run)
         return function
 
     return decorate
@@ -175,7 +186,8 @@ def _parameter(name: str, field: FieldInfo, panel: str | None = None, is_argumen
     """Return the option of a field, or its argument; None means that it was not typed."""
     kind = plain_type(field.annotation)
     if is_argument:
-        return _keyword(name, Annotated[kind, typer.Argument(help=field.description)], inspect.Parameter.empty)
+        argument = typer.Argument(help=field.description, metavar=name.upper())
+        return _keyword(name, Annotated[kind, argument], inspect.Parameter.empty)
     flag = f"--{name.replace('_', '-')}"
     default = f" [default: {_shown(field.default)}]" if field.default not in (None, ()) else ""
     option = typer.Option(
@@ -187,6 +199,17 @@ def _parameter(name: str, field: FieldInfo, panel: str | None = None, is_argumen
         rich_help_panel=panel,
     )
     return _keyword(name, Annotated[kind | None, option], None)
+
+
+def _with_metavar(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return a declared option or argument that names its kind of value as the generated ones do."""
+    kind, *infos = get_args(parameter.annotation)
+    info = copy.copy(infos[0])
+    if not isinstance(info, ArgumentInfo):
+        info.metavar = info.metavar or _metavar(kind)
+    else:
+        info.metavar = parameter.name.upper() + "..." * (get_origin(kind) is list)
+    return parameter.replace(annotation=Annotated[kind, info])
 
 
 def _words(texts: list[str]) -> list[str]:

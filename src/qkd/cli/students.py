@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qkd.results.evaluation import EvaluatedText
 
 Output = Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file for the predictions.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the tokens and the cost of an api: teacher and stop.")]
 TEACHING = ("data", "teacher", "prompt", "api", "lora", "models", "encoder")
 """Sections of ``Config`` that a teacher needs."""
 
@@ -50,10 +51,13 @@ def distill(
     resume: Annotated[
         bool, typer.Option("--resume", rich_help_panel="Run", help="Continue the run --name, or the last one.")
     ] = False,
+    dry_run: DryRun = False,
     json_: Json = False,
     given: Options,
 ) -> None:
-    """Distill an LLM's classifier into a quantum circuit: label, train, evaluate, report.
+    """Distill an LLM's classifier into a quantum circuit.
+
+    The teacher labels the texts, the student trains on them, and the report compares it with controls.
 
     Example: qkd distill --data texts.csv --epochs 20
     """
@@ -61,6 +65,9 @@ def distill(
     from qkd.reports.run import summary, timings
 
     base = read_config(config) if config else None
+    if dry_run:
+        write(api.estimate_cost(base, **given))
+        return
     run = api.distill(base, resume=resume, **given)
     if json_:
         print_json(run.metrics.to_dict())
@@ -79,7 +86,9 @@ def teach(
     json_: Json = False,
     given: Options,
 ) -> None:
-    """Let a teacher label texts; the logits are cached, so an interrupted labeling continues.
+    """Let a teacher label texts.
+
+    The logits are cached, so an interrupted labeling continues.
 
     Example: qkd teach --data texts.csv --teacher probe:smollm2-135m --out logits.parquet
     """
@@ -111,7 +120,9 @@ def evaluate(
     output: Output = None,
     json_: Json = False,
 ) -> None:
-    """Evaluate a student on labeled texts: scores, scores of each class, confusion matrix.
+    """Evaluate a student on labeled texts.
+
+    The output has scores, scores of each class and the confusion matrix.
 
     Example: qkd evaluate runs/latest --data other.csv --output predictions.csv
     """
@@ -138,7 +149,9 @@ def predict(
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
-    """Classify texts with a run's student, without teacher and training data.
+    """Classify texts with a run's student.
+
+    This needs neither the teacher nor the training data.
 
     Example: qkd predict "a text" --run runs/latest
     """

@@ -5,6 +5,7 @@ A wrong type would otherwise surface somewhere inside a library, as an error tha
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import os
@@ -45,8 +46,13 @@ def public(function: Callable[P, T]) -> Callable[P, T]:
         for name, value in {**bound.arguments, **bound.kwargs}.items():
             if isinstance(value, str | Path) and name != "texts":
                 _check_characters(name, str(value))
-        with suppressed_output() if bound.arguments.get("quiet") else nullcontext():
-            return function(*args, **options)
+        try:
+            with suppressed_output() if bound.arguments.get("quiet") else nullcontext():
+                return function(*args, **options)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise ConfigError(f"{_shown(error.filename)} is too long for the name of a file or folder") from None
 
     return run
 
@@ -103,7 +109,9 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin in (Union, UnionType):
         return any(_fits(value, part) for part in parts)
     if origin is Sequence:
-        inner = (isinstance(value, Sequence) and not isinstance(value, str | bytes)) or getattr(value, "ndim", 0) > 0
+        dimensions = getattr(value, "ndim", 0)
+        is_array = isinstance(dimensions, int) and dimensions > 0
+        inner = (isinstance(value, Sequence) and not isinstance(value, str | bytes)) or is_array
         return inner and (parts[0] is Any or all(_fits(item, parts[0]) for item in value))
     if origin is Mapping:
         return isinstance(value, Mapping)

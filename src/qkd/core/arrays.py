@@ -37,10 +37,10 @@ def array_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     return save({name: np.array(array, order="C") for name, array in arrays.items()})
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], private: bool = False) -> bytes:
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> bytes:
     """Write arrays as safetensors, atomically, and return the file's content."""
     data = array_bytes(arrays)
-    write_bytes(path, data, private)
+    write_bytes(path, data)
     return data
 
 

@@ -52,7 +52,6 @@ def write_checkpoint(folder: Path, label: str, progress: Any, tensors: Mapping[s
 
 
 def _remove_others(folder: Path, name: str) -> None:
-    """Remove the tensors of earlier checkpoints; ``name`` is the file of the last one."""
     for old in folder.glob("state-*.safetensors"):
         if old.name != name:
             old.unlink(missing_ok=True)
@@ -61,7 +60,7 @@ def _remove_others(folder: Path, name: str) -> None:
 def read_checkpoint(folder: Path, kind: type[P]) -> tuple[P, Tensors] | None:
     """Return the progress and the tensors of a folder's checkpoint, or None where it has none.
 
-    Tensors of earlier checkpoints, which a kill left there, are removed.
+    Tensors of other checkpoints, which a kill between the two files of one leaves, are removed.
 
     Raises:
         FolderError: it is damaged, or of another format.
@@ -77,7 +76,7 @@ def read_checkpoint(folder: Path, kind: type[P]) -> tuple[P, Tensors] | None:
         tensors = read_tensors(folder / table.tensors)
     except ValueError as error:
         raise damaged(folder, error) from None
-    _remove_others(folder, table.tensors)  # a kill between the two writes and the removal leaves them
+    _remove_others(folder, table.tensors)
     return progress, tensors
 
 

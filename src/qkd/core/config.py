@@ -68,7 +68,7 @@ class DataSpec(Spec):
     @model_validator(mode="after")
     def _one_split(self) -> DataSpec:
         if sum(column is not None for column in (self.split_column, self.group_column, self.time_column)) > 1:
-            raise ValueError("split_column, group_column and time_column exclude each other; give one of them")
+            raise ValueError("--split-column, --group-column and --time-column exclude each other; give one of them")
         return self
 
     @property

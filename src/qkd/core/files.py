@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PRIVATE = 0o600
-"""Mode of files with texts, and of ledgers and plans: the owner alone reads them."""
+"""Mode of files with texts or an account's instance: the owner alone reads them. Other files follow the umask."""
 STALE_SECONDS = 24 * 3600.0
 """Age at which a temporary file of another machine counts as left by a killed process."""
 MIB = 1 << 20
@@ -274,9 +274,9 @@ def json_lines(text: str | bytes) -> Iterator[tuple[int, Row | ValueError]]:
             yield number, value if isinstance(value, dict) else ValueError("is not a JSON object")
 
 
-def write_lines(path: Path, rows: Iterable[Row]) -> None:
-    """Write ``rows`` to ``path`` atomically, one JSON object a line, readable by their owner alone."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), private=True)
+def write_lines(path: Path, rows: Iterable[Row], private: bool = False) -> None:
+    """Write ``rows`` to ``path`` atomically, one JSON object a line."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), private)
 
 
 WRITERS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {

@@ -18,6 +18,15 @@ Role = Literal["teacher", "encoder", "loss"]
 _objects: dict[tuple[Role, str], Any] = {}
 
 
+class Named:
+    """An object that is shown with its name."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
 def is_object(name: str) -> bool:
     """Return whether a setting names an object."""
     return name.startswith(PREFIX)

@@ -27,7 +27,6 @@ class ConfigOptions(TypedDict, total=False):
     continue_from: str | Path | None
     unlabeled: str | Path | None
     teacher: Any
-    ensemble: Literal["probability", "logit"]
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     quantize: Literal["none", "8bit", "4bit"]
     max_tokens: int | None

@@ -6,6 +6,7 @@ error that names the faulty entry.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 MAX_DIMENSIONS = 1 << 20
 """Largest width of an embedding."""
+MAX_REPR = 100
+"""Most characters of a field in the representation of a record."""
 MAX_CLASSES = 10_000
 """Largest number of classes."""
 
@@ -43,14 +46,25 @@ class CheckedModel(_Base):
 
     @classmethod
     def explain(cls, error: ValidationError) -> str:
-        """Return an error in one sentence."""
+        """Return an error as a sentence."""
         return f"{cls.__name__}: {_first(error)}"
+
+
+class _Shortened(str):
+    """A text whose representation is itself."""
+
+    __repr__ = str.__str__
 
 
 class Record(CheckedModel):
     """A frozen table of a file with finite numbers; unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            text = repr(value)
+            yield name, _Shortened(text[:MAX_REPR] + "...") if len(text) > MAX_REPR else value
 
 
 def read_record(path: Path, schema: type[T], remedy: str, formats: tuple[int, ...] = ()) -> T:

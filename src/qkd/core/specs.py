@@ -59,7 +59,7 @@ class Spec(CheckedModel):
 
     @classmethod
     def explain(cls, error: ValidationError) -> str:
-        """Return an error in one sentence."""
+        """Return an error as a sentence."""
         return _sentence(cls, error, None)
 
 

@@ -14,13 +14,10 @@ from qkd.core.specs import Count, Number, Part, Positive, Seed, Spec, Words, opt
 class TeacherSpec(Spec):
     """The classifier whose logits the student learns from."""
 
-    teacher: Words = option(
-        ("probe:smollm2-135m",),
+    teacher: str = option(
+        "probe:smollm2-135m",
         "KIND:MODEL with KIND probe, prompt, api, lora, classifier or logits; MODEL is a short name, folder, hub id "
-        "or file. Several make an ensemble.",
-    )
-    ensemble: Literal["probability", "logit"] = option(
-        "probability", "Quantity that is averaged over several teachers, with weights from the validation texts."
+        "or file.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", "Type of the teacher's weights; auto is float32 on CPUs and bfloat16 on CUDA."
@@ -65,13 +62,13 @@ class ApiSpec(Spec):
     api_votes: Count = option(20, "Samples of a text for the source votes.")
     api_concurrency: Count = option(16, "Simultaneous requests to each server.")
     api_timeout: Positive = option(120.0, "Seconds until a request counts as failed.")
-    price: str | None = option(None, "US dollars for a million read and written tokens, as IN,OUT; needs max_cost.")
-    max_cost: Annotated[float, Field(ge=0)] | None = option(None, "US dollars at which labeling stops; needs price.")
+    price: str | None = option(None, "US dollars for a million read and written tokens, as IN,OUT; needs --max-cost.")
+    max_cost: Annotated[float, Field(ge=0)] | None = option(None, "US dollars at which labeling stops; needs --price.")
 
     @model_validator(mode="after")
     def _limited(self) -> ApiSpec:
         if (self.price is None) != (self.max_cost is None):
-            raise ValueError("price and max_cost need each other: a price without a limit protects nothing")
+            raise ValueError("--price and --max-cost need each other: a price without a limit protects nothing")
         _ = self.prices
         return self
 
@@ -95,9 +92,9 @@ class ApiSpec(Spec):
         try:
             read, written = map(float, (self.price or "0,0").split(","))
         except ValueError:
-            raise ValueError(f"price '{self.price}' is not IN,OUT, such as 0.25,2.00") from None
+            raise ValueError(f"--price '{self.price}' is not IN,OUT, such as 0.25,2.00") from None
         if not (0 <= read < 1e6 and 0 <= written < 1e6):
-            raise ValueError(f"price '{self.price}' is negative or too large")
+            raise ValueError(f"--price '{self.price}' is negative or too large")
         return read, written
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,8 @@ from qkd.core.config import SplitKind
 from qkd.core.errors import DataError
 
 MIN_TEXTS_PER_CLASS = 5
+MAX_NAMED_CLASSES = 8
+"""Most classes that the representation of a data set names."""
 TRAIN, VALID, TEST = "train", "valid", "test"
 """Names of the splits. A text that a source has in several splits stays in the last of them."""
 ORDER = (TRAIN, VALID, TEST)
@@ -21,7 +24,7 @@ PREFIXES = {"train": TRAIN, "val": VALID, "dev": VALID, "test": TEST}
 """Split by the beginning of the source's name for it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """N distinct texts and their labels.
 
@@ -48,18 +51,27 @@ class Dataset:
     split_keys: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("texts", "labels"):
-            values = getattr(self, name)
-            if isinstance(values, str) or not hasattr(values, "__iter__"):
-                raise DataError(f"{name} is {_a(values)}; give a list of strings")
-            object.__setattr__(self, name, tuple(values))
-            for value in getattr(self, name):
-                if not isinstance(value, str):
-                    raise DataError(f"{name} contain {_a(value)} ({value!r:.40}); give strings")
-        if len(self.texts) != len(self.labels):
-            raise DataError(f"{self.source}: {len(self.texts)} texts but {len(self.labels)} labels; give one for each")
-        object.__setattr__(self, "rows", tuple(range(len(self.texts)) if self.rows is None else self.rows))
-        object.__setattr__(self, "num_rows", len(self.texts) if self.num_rows is None else self.num_rows)
+        for name in ("texts", "labels", "notes", "parts", "split_keys"):
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(validate_texts(values, name)))
+        count = len(self.texts)
+        object.__setattr__(self, "rows", range(count) if self.rows is None else self.rows)
+        object.__setattr__(self, "num_rows", count if self.num_rows is None else self.num_rows)
+        try:
+            object.__setattr__(self, "rows", tuple(map(operator.index, self.rows)))  # type: ignore[arg-type]
+            object.__setattr__(self, "num_rows", operator.index(self.num_rows))  # type: ignore[arg-type]
+        except TypeError:
+            raise DataError("rows and num_rows of a Dataset are whole numbers; omit them to count from 0") from None
+        if (self.split_kind is None) != (self.split_keys is None) or self.split_kind not in (None, "group", "time"):
+            raise DataError("split_kind is 'group' or 'time' and belongs to split_keys; give both or none")
+        for name in ("labels", "rows", "parts", "split_keys"):
+            if (values := getattr(self, name)) is not None and len(values) != count:
+                raise DataError(f"{self.source}: {count} texts but {len(values)} {name}; give one for each text")
+
+    def __repr__(self) -> str:
+        classes = ", ".join(map(repr, self.classes[:MAX_NAMED_CLASSES]))
+        more = ", ..." if len(self.classes) > MAX_NAMED_CLASSES else ""
+        return f"<Dataset {self.source}: {len(self.texts):,} texts of {len(self.classes)} classes ({classes}{more})>"
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -78,21 +90,21 @@ class Dataset:
         return np.array([number[label] for label in self.labels], dtype=np.int64)
 
 
-def validate_texts(texts: Sequence[str]) -> list[str]:
-    """Return N texts as a list."""
+def validate_texts(texts: Sequence[str], name: str = "texts") -> list[str]:
+    """Return N texts, whose ``name`` is for errors, as a list."""
     if isinstance(texts, str | bytes):
-        raise DataError("texts is one string; give a list of strings, such as ['a text']")
+        raise DataError(f"{name} is one string; give a list of strings, such as ['a text']")
     if hasattr(texts, "columns"):
-        raise DataError(f"texts is {_a(texts)}; give one of its columns")
+        raise DataError(f"{name} is {_a(texts)}; give one of its columns")
     try:
         rows = list(texts)
     except TypeError:
-        raise DataError(f"texts is {_a(texts)}; give a list of strings") from None
+        raise DataError(f"{name} is {_a(texts)}; give a list of strings") from None
     for number, text in enumerate(rows):
         if not isinstance(text, str):
-            raise DataError(f"text {number} is {_a(text)} ({text!r:.40}), not a string; remove or convert it")
+            raise DataError(f"{name}[{number}] is {_a(text)} ({text!r:.40}), not a string; remove or convert it")
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise DataError(f"text {number} ({text!r:.40}) contains bytes that are not UTF-8; decode it again")
+            raise DataError(f"{name}[{number}] ({text!r:.40}) contains bytes that are not UTF-8; decode it again")
     return rows
 
 
@@ -101,7 +113,7 @@ def _a(value: object) -> str:
     return f"an {kind}" if kind[:1].lower() in "aeiou" else f"a {kind}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Splits:
     """Disjoint, sorted row numbers (int64) that together are all rows.
 
@@ -114,6 +126,9 @@ class Splits:
     train: np.ndarray
     valid: np.ndarray
     test: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"<Splits: {len(self.train):,} train, {len(self.valid):,} validation, {len(self.test):,} test rows>"
 
 
 def split_of(name: str) -> str:

@@ -69,6 +69,8 @@ def load_dataset(
     """
     if limit is not None and limit < 1:
         raise DataError(f"limit = {limit} keeps no texts; give at least 1")
+    if split_by is not None and (not isinstance(split_by, tuple) or len(split_by) != 2):
+        raise DataError("split_by is a pair, such as ('group', 'author')")
     table = _table(source, text_column, label_column, None if split_by is None else split_by[1])
     if split_by is not None and split_by[0] == "split":
         table = _with_named_splits(source, table, split_by[1])

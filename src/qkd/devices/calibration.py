@@ -83,8 +83,8 @@ class Calibration:
     date: str
     dt: float | None
     timing: dict[str, int]
-    coordinates: tuple[tuple[int, int], ...] | None
-    qubits: tuple[Qubit, ...]
+    coordinates: tuple[tuple[int, int], ...] | None = field(repr=False)
+    qubits: tuple[Qubit, ...] = field(repr=False)
     gates: dict[str, dict[Place, Operation]] = field(repr=False)
     rep_delay: float | None = None
     learned: Learned | None = field(default=None, repr=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
 
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.exceptions import QiskitError
@@ -26,6 +26,7 @@ from qkd.devices.profiles import Profile
 from qkd.devices.region import Region, to_region
 from qkd.devices.snapshot import Device, Snapshot
 from qkd.devices.transpile import check_native, predicted_error, transpile, two_qubit_figures, verify
+from qkd.results.base import Shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,9 +125,9 @@ class CompileOptions(TypedDict, total=False):
     settings: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """A student circuit compiled for a device.
+@dataclass(frozen=True, repr=False)
+class Compiled(Shown):
+    """A student circuit compiled for a device. ``to_frame`` has the table ``figures``.
 
     Attributes:
         logical: The circuit before compilation.
@@ -139,6 +140,7 @@ class Compiled:
     student: StudentCircuit
     device: Snapshot
     profile: Profile
+    _view: ClassVar[str] = "qkd.reports.compiled"
 
     @cached_property
     def report(self) -> TranspileReport:
@@ -223,7 +225,9 @@ def from_quantum_circuit(
 ) -> StudentCircuit:
     """Return a ``QuantumCircuit`` as a student circuit; see ``compile_for`` for the arguments."""
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
-    given = list(inputs or ())
+    if not isinstance(inputs, Iterable | Parameter | None):
+        raise CircuitError(f"inputs is {inputs!r:.40}; give a list of parameters or of their names")
+    given = [inputs] if isinstance(inputs, str | Parameter) else list(inputs or ())
     wrong = next((item for item in given if not isinstance(item, str | Parameter)), None)
     if wrong is not None:
         raise CircuitError(f"inputs has {wrong!r:.40}, which is neither a parameter nor the name of one")

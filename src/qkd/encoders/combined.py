@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from qkd.core.cache import Key
+from qkd.core.objects import Named
 from qkd.encoders.protocol import Encoder, embed_texts
 
 
-class JoinedEncoder:
+class JoinedEncoder(Named):
     """Several encoders side by side."""
 
     def __init__(self, parts: Sequence[Encoder]) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qkd.core.errors import ModelError
+from qkd.core.objects import Named
 from qkd.core.records import MAX_DIMENSIONS
 from qkd.data import features
 from qkd.encoders.protocol import EncoderRequest
 
 
-class FeaturesEncoder:
+class FeaturesEncoder(Named):
     """An encoder of features (N,D), which are arrays or texts such as ``[0.5, 1.0]``.
 
     Args:

@@ -10,6 +10,7 @@ import numpy as np
 from qkd.core import objects
 from qkd.core.cache import checked_rows
 from qkd.core.errors import ConfigError, ModelError
+from qkd.core.objects import Named
 from qkd.encoders.protocol import EncoderRequest
 
 PROBE = "object.probe"
@@ -33,7 +34,7 @@ def embedding_function(value: Any) -> Callable[[list[str]], Any]:
     return value
 
 
-class GivenEncoder:
+class GivenEncoder(Named):
     """A caller's object as an encoder. Its embeddings are computed on each request and not cached.
 
     Args:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qkd.core.errors import ModelError
+from qkd.core.objects import Named
 from qkd.core.records import MAX_DIMENSIONS
 from qkd.encoders.protocol import EncoderRequest, unit
 
 
-class HashingEncoder:
+class HashingEncoder(Named):
     """Word 1-2-grams and character 3-5-grams, hashed.
 
     Args:

@@ -20,6 +20,7 @@ from qkd.core.cache import Key
 from qkd.core.console import log
 from qkd.core.errors import ModelError, nearest
 from qkd.core.files import read_json
+from qkd.core.objects import Named
 from qkd.encoders.combined import JoinedEncoder
 from qkd.encoders.protocol import Encoder, EncoderRequest, embed_texts, unit
 from qkd.models.backbone import POOLINGS, Backbone
@@ -48,7 +49,7 @@ MAX_TEXTS = 2000
 MAX_EXCESS_ERROR = 0.05
 
 
-class TransformerEncoder:
+class TransformerEncoder(Named):
     """Hidden states pooled over a text's tokens and scaled to length 1, those of several layers side by side.
 
     Args:

@@ -21,6 +21,7 @@ from qkd.core import cache
 from qkd.core.cache import Key
 from qkd.core.console import log, progress
 from qkd.core.errors import ModelError
+from qkd.core.objects import Named
 from qkd.encoders.combined import JoinedEncoder
 from qkd.encoders.protocol import Encoder, EncoderRequest, unit
 from qkd.models.backbone import Backbone
@@ -35,7 +36,7 @@ MAX_TABLE_TOKENS = 15_000
 TOKEN_VARIANCE = 1e-3
 
 
-class StaticEncoder:
+class StaticEncoder(Named):
     """A mean of token vectors.
 
     Args:
@@ -210,7 +211,8 @@ def _renumbered(content: dict[str, Any], kept: np.ndarray) -> dict[str, Any]:
         return content
     number = {old: new for new, old in enumerate(kept.tolist())}
     vocabulary = {token: number[old] for token, old in content["model"]["vocab"].items() if old in number}
-    added = [{**token, "id": number[token["id"]]} for token in content["added_tokens"]]
+    # A text that contains [SEP] is a text, and no sequence of two.
+    added = [{**token, "id": number[token["id"]]} for token in content["added_tokens"] if not token["special"]]
     model = {**content["model"], "vocab": vocabulary}
     return {**content, "model": model, "added_tokens": added, "post_processor": None}
 

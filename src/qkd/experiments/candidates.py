@@ -18,6 +18,7 @@ from qkd.encoders.registry import has_layers
 from qkd.simulation.factory import Engine, make_engine
 from qkd.simulation.start import with_start
 from qkd.student.cores import CLASSICAL, QuantumCore, StudentCore, make_control, without_entanglers
+from qkd.student.trainer import for_control
 
 LOGREG, PRODUCT, TEACHER_FREE = "logreg", "product", "teacher-free"
 RECIPE = "qdllm"
@@ -97,7 +98,7 @@ def make_candidates(names: Sequence[str], config: Config) -> list[Candidate]:
     ``product``            the circuit without entanglers
     ``teacher-free``       the configuration's student without a teacher
     ``logreg``             a logistic regression
-    ``model2vec:MODEL``    a linear student on a static table; ``encoder:MODEL`` on another encoder
+    ``encoder:MODEL``      a linear student on another encoder, such as the static table ``encoder:static:MODEL``
     ``transformer:MODEL``  a linear student that trains with the encoder's last layers (``--tune-encoder``, or two)
     ``qdllm``              the paper's recipe; a TOML file with a section ``student`` is another recipe
     anything else          a circuit in place of the configuration's
@@ -115,7 +116,7 @@ def make_candidates(names: Sequence[str], config: Config) -> list[Candidate]:
 def _make_candidate(name: str, config: Config) -> Candidate:
     kind, _, model = name.partition(":")
     if name == LOGREG or name in CLASSICAL:
-        return Candidate(name, config, control=name)
+        return Candidate(name, for_control(config), control=name)
     if name == PRODUCT:
         return Candidate(name, config)
     if name == TEACHER_FREE:
@@ -125,9 +126,11 @@ def _make_candidate(name: str, config: Config) -> Candidate:
     if model and kind == "transformer":
         if not has_layers(model):
             raise QkdError(f"--students: '{name}': '{model}' has no layers to train; name one transformer")
-        return Candidate(name, config, "linear", model, tune=config.encoder.tune_encoder or DEFAULT_TUNED_LAYERS)
-    if model and kind in ("model2vec", "encoder"):
-        return Candidate(name, config, "linear", f"static:{model}" if kind == "model2vec" else model)
+        return Candidate(
+            name, for_control(config), "linear", model, tune=config.encoder.tune_encoder or DEFAULT_TUNED_LAYERS
+        )
+    if model and kind == "encoder":
+        return Candidate(name, for_control(config), "linear", model)
     recipe = recipe_file() if name == RECIPE else Path(name)
     if recipe.suffix == ".toml" and recipe.is_file() and "student" in (tables := read_toml(recipe)):
         values = config.model_dump() | {section: tables.get(section, {}) for section in RECIPE_SECTIONS}

@@ -15,7 +15,7 @@ class CompareSpec(Spec):
     students: Annotated[tuple[str, ...], Field(min_length=2)] = option(
         ("hardware", "qdllm", "product", "linear", "mlp", "logreg"),
         "Circuits, or linear, mlp, fourier, product, teacher-free, logreg, qdllm (the paper's recipe), "
-        "model2vec:MODEL, encoder:MODEL, transformer:MODEL or a TOML file; the others are compared with the first.",
+        "encoder:MODEL, transformer:MODEL or a TOML file; the others are compared with the first.",
     )
     seeds: Count = option(10, "Number of trainings of each student, with seeds 0, 1, ...")
     sims: tuple[Literal["exact", "aer", "aer-noisy"], ...] = option(

@@ -29,6 +29,7 @@ from qkd.pipeline.inputs import Clock, Inputs, prepare_inputs
 from qkd.results import Sweep, SweepTrial
 from qkd.results.study import SearchedSetting, ValidationResult, Value
 from qkd.student.data import TrainingData
+from qkd.student.trainer import for_control
 
 if TYPE_CHECKING:
     import optuna
@@ -77,7 +78,7 @@ def search(config: Config, space: Sequence[Dimension], spec: SweepSpec, folder: 
     students = [
         Candidate("best", best, encoder=encoder),
         Candidate("start", config),
-        Candidate("linear", best, control="linear", encoder=encoder),
+        Candidate("linear", for_control(best), control="linear", encoder=encoder),
     ]
     compared = CompareSpec(students=("best", "start", "linear"), seeds=spec.seeds)
     sweep = Sweep(

@@ -5,9 +5,11 @@ from classify import predict, predict_proba
 """
 
 import functools
+import itertools
 import json
 import pathlib
 import re
+import sys
 import unicodedata
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,63 +18,40 @@ from typing import Any
 import numpy as np
 
 FORMAT = "qkd-numpy-1"
-MAX_CHUNK_TEXTS, MAX_CHUNK_CHARACTERS = 256, 1 << 18
-Encode = Callable[[list[str]], np.ndarray]
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I8": "i1", "U8": "u1"}
+# Texts are classified in chunks of bounded cost: their characters, and a constant for each text.
+MIN_TEXT_COST, MAX_CHUNK_COST = 1 << 10, 1 << 18
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I8": "i1"}
 
 
 class Classifier:
-    """The student of an export folder; ``classes`` has the C label names in the order of the columns."""
+    """The student of an export; ``classes`` has the C label names in the order of the columns."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
-        try:
-            self.config = json.loads((folder / "model.json").read_text("utf-8"))
-            data = (folder / "model.safetensors").read_bytes()
-            if self.config["format"] != FORMAT:
-                raise ValueError(f"format {self.config['format']!r:.40} is not {FORMAT}")
-            if zlib.crc32(data) != self.config["checksum"]:
-                raise ValueError("model.safetensors is damaged or belongs to another model.json")
-            start = 8 + int.from_bytes(data[:8], "little")
-            self.arrays: dict[str, np.ndarray] = {}
-            for name, entry in json.loads(data[8:start]).items():
-                begin, end = entry["data_offsets"]
-                array = np.frombuffer(data[start + begin : start + end], DTYPES[entry["dtype"]])
-                self.arrays[name] = array.reshape(entry["shape"])
-            self.classes, self.core = tuple(self.config["classes"]), self.config["core"]
-            self.encode = make_encoder(self.config["encoder"], self.arrays)
-            self.predict_proba([""])
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise RuntimeError(f"{folder} is no readable export ({error}); export the student again") from error
-
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """Return the most probable label of each text."""
-        return [self.classes[i] for i in self.predict_proba(texts).argmax(axis=1)]
+    def __init__(self, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        self.config, self.arrays, self.core, self.classes = config, arrays, config["core"], tuple(config["classes"])
+        # make_hashing or make_static; an export contains the functions that its student needs.
+        self.encoders = [globals()[f"make_{part['kind']}"](part, arrays) for part in config["encoder"]]
+        dict(zip(self.classes, self.predict_proba([""])[0], strict=True))  # fails where an array or a label is missing
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Return probabilities (N,C) of N texts."""
-        logits = self.values(texts) @ self.arrays["head"] + self.arrays["head_bias"]
+        if isinstance(texts, str):
+            raise TypeError("give a list of texts, not one string")
+        costs = np.cumsum([len(text) + MIN_TEXT_COST for text in texts]) // MAX_CHUNK_COST
+        chunks = np.split(np.arange(len(texts)), np.flatnonzero(np.diff(costs)) + 1) if len(texts) else []
+        features = [self._features([texts[i] for i in chunk]) for chunk in chunks]
+        logits = np.concatenate([np.zeros((0, len(self.arrays["head"]))), *features]) @ self.arrays["head"]
+        logits += self.arrays["head_bias"]
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         return weights / weights.sum(axis=1, keepdims=True)
 
-    def values(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the features (N,K) in front of the head; a circuit's are its expectation values."""
-        if isinstance(texts, str):
-            raise TypeError("give a list of texts, not one string")
-        parts, chunk, size = [np.zeros((0, len(self.arrays["head"])))], list[str](), 0
-        for text in texts:
-            chunk.append(text)
-            size += len(text)
-            if len(chunk) == MAX_CHUNK_TEXTS or size > MAX_CHUNK_CHARACTERS:
-                parts.append(self._features(self.encode(chunk)))
-                chunk, size = [], 0
-        return np.concatenate([*parts, self._features(self.encode(chunk))] if chunk else parts)
-
-    def _features(self, embeddings: np.ndarray) -> np.ndarray:
-        z = embeddings @ self.arrays["weight"] + self.arrays["bias"]
+    def _features(self, texts: list[str]) -> np.ndarray:
+        z = np.hstack([encode(texts) for encode in self.encoders]) @ self.arrays["weight"] + self.arrays["bias"]
         if self.config["angle_map"] == "tanh":
             z = np.pi * np.tanh(z)
-        elif self.config["angle_map"] == "minmax":
+        # begin minmax
+        if self.config["angle_map"] == "minmax":
             z = 10 * (z - z.min(axis=1, keepdims=True)) / (np.ptp(z, axis=1, keepdims=True) + 1e-9)
+        # end minmax
         return z if self.core["kind"] == "linear" else getattr(self, f"_{self.core['kind']}")(z)
 
     # begin mlp
@@ -127,16 +106,22 @@ class Classifier:
     # end gates
 
 
-def make_encoder(config: dict[str, Any], arrays: dict[str, np.ndarray], prefix: str = "") -> Encode:
-    """Return the function from texts to embeddings (N,D) that a configuration describes."""
-    if config["kind"] == "hashing":
-        return lambda texts: embed_hashed(texts, config["dim"])
-    # begin joined
-    if config["kind"] == "joined":
-        parts = [make_encoder(part, arrays, f"{prefix}{i}.") for i, part in enumerate(config["parts"])]
-        return lambda texts: np.hstack([part(texts) for part in parts])
-    # end joined
-    return make_static_encoder(config, arrays, prefix)
+def read_export(folder: pathlib.Path) -> Classifier:
+    """Return the classifier of an export folder."""
+    try:
+        config = json.loads((folder / "model.json").read_text("utf-8"))
+        data = (folder / "model.safetensors").read_bytes()
+        if config["format"] != FORMAT:
+            raise ValueError(f"format {config['format']!r:.40} is not {FORMAT}")
+        if zlib.crc32(data) != config["checksum"]:
+            raise ValueError("model.safetensors is damaged or belongs to another model.json")
+        start, arrays = 8 + int.from_bytes(data[:8], "little"), dict[str, np.ndarray]()
+        for name, entry in json.loads(data[8:start]).items():
+            part = data[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]]
+            arrays[name] = np.frombuffer(part, DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        return Classifier(config, arrays)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RuntimeError(f"{folder} is no readable export ({error}); export the student again") from error
 
 
 def to_unit_length(rows: np.ndarray) -> np.ndarray:
@@ -145,124 +130,91 @@ def to_unit_length(rows: np.ndarray) -> np.ndarray:
 
 
 # begin hashing
+def make_hashing(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable[[list[str]], np.ndarray]:
+    """Return the function from texts to hashed n-grams (N,D)."""
+    return lambda texts: embed_hashed(texts, config["dim"])
+
+
 def embed_hashed(texts: list[str], dim: int) -> np.ndarray:
     """Return signed counts (N,dim) of word 1-2-grams and of character 3-5-grams within words, both hashed."""
     texts, parts = [text.lower() for text in texts], []
     words = [" ".join([*re.findall(r"\w+", text), ""]) for text in texts]
     padded = [" " + "  ".join(text.split()) + " " for text in texts]
-    for strings, buckets in ((words, dim // 2), (padded, dim - dim // 2)):
-        joined = "".join(strings)
-        codes = np.frombuffer(joined.encode("utf-32-le", "replace"), "<u4")
-        row = np.repeat(np.arange(len(texts), dtype=np.int32), [len(string) for string in strings])
-        at = np.concatenate([[0], np.cumsum(1 + (codes > 0x7F) + (codes > 0x7FF) + (codes > 0xFFFF))]).astype(np.int32)
-        if strings is words:
-            ends = np.flatnonzero(codes == 32)
-            begins = np.concatenate([[0], ends + 1])[: len(ends)]
-            pairs = np.flatnonzero(row[begins[:-1]] == row[begins[1:]])
-            first, last = np.concatenate([begins, begins[pairs]]), np.concatenate([ends, ends[pairs + 1]])
-        else:
-            word = (np.cumsum(codes == 32, dtype=np.int32) - 1) >> 1
-            grams = [np.flatnonzero(word[: max(len(word) - n + 1, 0)] == word[n - 1 :]) for n in (3, 4, 5)]
-            first, last = np.concatenate(grams), np.concatenate([gram + n for n, gram in enumerate(grams, 3)])
-        hashes = murmur3(joined.encode("utf-8", "replace"), at[first], at[last] - at[first]).view(np.int32)
+    for strings, buckets, lengths in ((words, dim // 2, (1, 2)), (padded, dim - dim // 2, (3, 4, 5))):
+        data = np.frombuffer("".join(strings).encode("utf-8", "replace") + bytes(4), np.uint8)
+        at = np.flatnonzero((data[:-3] & 0xC0) != 0x80)  # the first byte of each character, and the end
+        spaces, row = data[at[:-1]] == 32, np.repeat(np.arange(len(texts), dtype=np.int32), [*map(len, strings)])
+        if strings is words:  # n-grams are words of one text
+            ends = np.flatnonzero(spaces)
+            begins = np.concatenate([[0], ends + 1])[:-1]
+            group = row[begins]
+        else:  # n-grams are characters of one word
+            begins, group = np.arange(len(row)), (np.cumsum(spaces, dtype=np.int32) - 1) >> 1
+            ends = begins + 1
+        grams = [(n, np.flatnonzero(group[: max(len(group) - n + 1, 0)] == group[n - 1 :])) for n in lengths]
+        first, last = (np.concatenate(x) for x in zip(*[(begins[i], ends[i + n - 1]) for n, i in grams], strict=True))
+        hashes = murmur3(data, at[first], at[last] - at[first]).view(np.int32)
         index = row[first] * buckets + np.abs(hashes).view(np.uint32) % np.uint32(buckets)
         counts = np.bincount(index, (hashes >= 0) * 2.0 - 1, len(texts) * buckets)
         parts.append(to_unit_length(counts.reshape(len(texts), buckets)))
     return to_unit_length(np.hstack(parts))
 
 
-def murmur3(data: bytes, start: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return the 32-bit MurmurHash3 values of slices of bytes."""
-    wide = np.frombuffer(data + bytes(4), np.uint8).astype(np.uint32)
-    tails = [np.zeros(len(wide) - 3, np.uint32)]
-    for i in range(4):
-        tails.append(tails[-1] | wide[i : len(wide) - 3 + i] << np.uint32(8 * i))
-    mixed = rotated(np.stack(tails) * np.uint32(0xCC9E2D51), 15) * np.uint32(0x1B873593)
-    value, active, done = np.zeros(len(size), np.uint32), np.flatnonzero((size >= 4) & (size < 1024)), 0
-    for long in np.flatnonzero(size >= 1024):  # few, and each of their blocks would cost a round of the loop below
-        total = 0
-        for word in mixed[4][start[long] : start[long] + (size[long] & ~3) : 4].tolist():
-            total ^= word
-            total = ((total << 13 | total >> 19) * 5 + 0xE6546B64) & 0xFFFFFFFF
-        value[long] = total
+def murmur3(data: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return the 32-bit MurmurHash3 values of slices of bytes; ``data`` has more than three bytes behind the last."""
+    words = sum(data[i : len(data) - 3 + i].astype(np.uint32) << 8 * i for i in range(4))
+    mixed = (words & np.array([[0], [0xFF], [0xFFFF], [0xFFFFFF], [0xFFFFFFFF]], np.uint32)) * 0xCC9E2D51
+    mixed = (mixed << 15 | mixed >> 17) * 0x1B873593
+    value, active, done = np.zeros(len(size), np.uint32), np.flatnonzero(size >= 4), 0
     while len(active):
-        block = rotated(value[active] ^ mixed[4][start[active] + done], 13)
-        value[active], done = block * np.uint32(5) + np.uint32(0xE6546B64), done + 4
+        block = value[active] ^ mixed[4, start[active] + done]
+        value[active], done = (block << 13 | block >> 19) * 5 + 0xE6546B64, done + 4
         active = active[size[active] >= done + 4]
-    value ^= mixed[size & 3, start + (size & ~3)] ^ size.view(np.uint32)
+    value ^= mixed[size & 3, start + (size & ~3)] ^ size.astype(np.uint32)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-        value = (value ^ value >> np.uint32(shift)) * np.uint32(factor)
+        value = np.multiply(value ^ value >> shift, factor, dtype=np.uint32)
     return value
-
-
-def rotated(x: np.ndarray, bits: int) -> np.ndarray:
-    """Return 32-bit words rotated to the left."""
-    return x << np.uint32(bits) | x >> np.uint32(32 - bits)
 
 
 # end hashing
 
 
 # begin static
-def make_static_encoder(config: dict[str, Any], arrays: dict[str, np.ndarray], prefix: str) -> Encode:
-    """Return the function from texts to the means (N,D) of their tokens' vectors, scaled to length 1."""
-    tokenizer, table, scale = make_tokenizer(config), arrays[prefix + "table"], arrays.get(prefix + "scale")
+def make_static(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Callable[[list[str]], np.ndarray]:
+    """Return the function from texts to the means (N,D) of the vectors of their WordPiece tokens, as BERT has them."""
+    ids, lowercase, strip = {token: i for i, token in enumerate(config["tokens"])}, config["lowercase"], config["strip"]
+    apart = re.compile("[$+<=>^`|~\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
+    table = arrays[config["table"]].astype(np.float32) * arrays.get(config["scale"], np.float32(1))
+    table = np.vstack([table, np.zeros_like(table[:1])])  # the last row is that of a text without words
 
-    def embed_static(texts: list[str]) -> np.ndarray:
-        tokens, rows = [tokenizer(text) for text in texts], np.zeros((len(texts), table.shape[1]), np.float32)
-        full = [i for i, ids in enumerate(tokens) if ids]
-        ids = np.array([token for i in full for token in tokens[i]], int)
-        vectors = table[ids].astype(np.float32) * (1 if scale is None else scale[ids])
-        if full:
-            rows[full] = np.add.reduceat(vectors, np.cumsum([0] + [len(tokens[i]) for i in full[:-1]]))
-        return to_unit_length(rows)
-
-    return embed_static
-
-
-def make_tokenizer(config: dict[str, Any]) -> Callable[[str], list[int]]:
-    """Return the function from a text to the token ids of a BERT WordPiece tokenizer."""
-    ids, special = {token: i for i, token in enumerate(config["tokens"])}, config["special"]
-    ideographs = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2FA1F))
-    marks = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or "(?!)")
-
-    def clean(c: str) -> str:
-        if c in "\t\n\r" or unicodedata.category(c)[0] == "Z":
+    def prepare(c: str) -> str:
+        kind = unicodedata.category(c)
+        if c in "\t\n\r" or kind[0] == "Z":
             return " "
-        ideograph = any(low <= ord(c) <= high for low, high in ideographs)
-        return "" if unicodedata.category(c)[0] == "C" or c == "\ufffd" else f" {c} " if ideograph else c
-
-    def split(text: str) -> list[str]:
-        text = "".join(map(clean, text)) if not text.isprintable() or not text.isascii() else text
-        if config["strip_accents"] and not text.isascii():
-            text = "".join([c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn"])
-        if config["lowercase"]:
-            text = text.lower() if text.isascii() else "".join([c.lower() for c in text])
-        if text.isascii():
-            return re.findall(r"[0-9A-Za-z]+|[^0-9A-Za-z\s]", text)
-        return "".join([f" {c} " if unicodedata.category(c)[0] == "P" or c in "$+<=>^`|~" else c for c in text]).split()
+        if kind[0] == "C" or c == "\ufffd" or (strip and kind == "Mn"):
+            return ""
+        return f" {c} " if kind[0] == "P" or apart.match(c) else c.lower() if lowercase else c
 
     @functools.lru_cache(1 << 16)
-    def pieces(word: str) -> list[int]:
-        start, found = 0, list[int]()
-        while start < len(word) and len(word) <= config["longest"]:
-            prefix = config["prefix"] if start else ""
-            end = next((end for end in range(len(word), start, -1) if prefix + word[start:end] in ids), None)
-            if end is None:
-                return [config["unknown"]]
-            found, start = [*found, ids[prefix + word[start:end]]], end
-        return found or [config["unknown"]]
-
     def tokenize(text: str) -> list[int]:
-        position, tokens = 0, list[int]()
-        for mark in [*marks.finditer(text), None]:
-            tokens += [piece for word in split(text[position : mark and mark.start()]) for piece in pieces(word)]
-            if mark:
-                tokens.append(special[mark.group()])
-                position = mark.end()
+        tokens = list[int]()
+        for word in "".join(map(prepare, unicodedata.normalize("NFD", text) if strip else text)).split():
+            start, found = 0, list[int]()
+            while start < len(word) <= config["longest"]:
+                prefix = config["prefix"] if start else ""
+                end = next((end for end in range(len(word), start, -1) if prefix + word[start:end] in ids), None)
+                if end is None:
+                    break
+                found, start = [*found, ids[prefix + word[start:end]]], end
+            tokens += found if start == len(word) else [config["unknown"]]
         return tokens
 
-    return tokenize
+    def embed(texts: list[str]) -> np.ndarray:
+        parts = [[(tokenize if len(p) < 64 else tokenize.__wrapped__)(p) for p in text.split(" ")] for text in texts]
+        tokens = [[*itertools.chain.from_iterable(own)] or [-1] for own in parts]
+        return to_unit_length(np.stack([table[ids].sum(axis=0) for ids in tokens]))
+
+    return embed
 
 
 # end static
@@ -270,14 +222,14 @@ def make_tokenizer(config: dict[str, Any]) -> Callable[[str], list[int]]:
 
 # begin module
 @functools.cache
-def load(folder: str | pathlib.Path = pathlib.Path(__file__).parent) -> Classifier:
-    """Return the classifier of an export folder."""
-    return Classifier(pathlib.Path(folder))
+def load() -> Classifier:
+    """Return the classifier in the folder of this file."""
+    return read_export(pathlib.Path(__file__).parent)
 
 
 def predict(texts: Sequence[str]) -> list[str]:
     """Return the most probable label of each text."""
-    return load().predict(texts)
+    return [load().classes[i] for i in predict_proba(texts).argmax(axis=1)]
 
 
 def predict_proba(texts: Sequence[str]) -> np.ndarray:
@@ -286,9 +238,7 @@ def predict_proba(texts: Sequence[str]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    import sys
-
-    sys.argv[1:] or sys.exit('usage: python classify.py "a text" ["another text" ...]')
-    for text, row in zip(sys.argv[1:], predict_proba(sys.argv[1:]), strict=True):
+    texts = sys.argv[1:] or sys.exit('usage: python classify.py "a text" ["another text" ...]')
+    for text, row in zip(texts, predict_proba(texts), strict=True):
         print(load().classes[row.argmax()], f"{row.max():.3f}", " ".join(text.split()), sep="\t")
 # end module

@@ -26,7 +26,7 @@ from qkd.student.classical import ClassicalForm, LinearCore, MlpCore
 from qkd.student.contraction import ContractedCircuit
 from qkd.student.gatelist import GateList
 
-_SECTION = re.compile(r"( *)# begin (\w+)\n(.*?)\n *# end \2\n(\n*)", re.DOTALL)
+_SECTION = re.compile(r" *# begin (\w+)\n(.*?)\n+ *# end \1\n(\n*)", re.DOTALL)
 # Runs in a process that cannot import qkd or its dependencies.
 _CHECK = """
 import json, sys
@@ -63,7 +63,8 @@ def write(request: ExportRequest, folder: Path) -> None:
     }
     write_bytes(folder / "model.safetensors", data)
     write_text(folder / "model.json", json.dumps(model, ensure_ascii=False))
-    write_text(folder / "classify.py", loader_source({core["kind"], *_kinds(encoder)}))
+    needed = {core["kind"], form.angle_map, *(part["kind"] for part in encoder)}
+    write_text(folder / "classify.py", loader_source(needed))
 
 
 def predict(request: ExportRequest, folder: Path, texts: Sequence[str]) -> Predictions:
@@ -72,18 +73,18 @@ def predict(request: ExportRequest, folder: Path, texts: Sequence[str]) -> Predi
 
 
 def loader_source(needed: set[str]) -> str:
-    """Return ``classify.py`` with the sections for the encoders and the core that are ``needed``."""
+    """Return ``classify.py`` with the sections for the encoders, the angle map and the core that are ``needed``."""
 
     def section(match: re.Match[str]) -> str:
-        return f"{match[3]}\n{match[4]}" if match[2] in {*needed, "module"} else ""
+        return f"{match[2]}\n{match[3]}" if match[1] in {*needed, "module"} else ""
 
-    source = Path(classify.__file__).read_text("utf-8")
-    return _SECTION.sub(section, source)
+    source = _SECTION.sub(section, Path(classify.__file__).read_text("utf-8"))
+    return re.sub(r"\n{2,}(?=def |class |@|if )", "\n\n\n", source)
 
 
 def module_functions() -> str:
     """Return the part of ``classify.py`` that is the same for every runtime: its functions and its command line."""
-    sections = {match[2]: match[3] for match in _SECTION.finditer(Path(classify.__file__).read_text("utf-8"))}
+    sections = {match[1]: match[2] for match in _SECTION.finditer(Path(classify.__file__).read_text("utf-8"))}
     return f"{sections['module']}\n"
 
 
@@ -142,8 +143,10 @@ def describe_gates(core: GateList, num_inputs: int) -> tuple[dict[str, Any], dic
     return {"kind": "gates", "qubits": core.num_qubits, "gates": gates, "observables": observables}, arrays
 
 
-def describe_encoder(encoder: Encoder, int8: bool = False, prefix: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return an encoder's description for JSON and its arrays.
+def describe_encoder(
+    encoder: Encoder, int8: bool = False, prefix: str = ""
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the descriptions, for JSON, of the encoders that ``encoder`` puts side by side, and their arrays.
 
     Args:
         encoder: The encoder.
@@ -154,18 +157,17 @@ def describe_encoder(encoder: Encoder, int8: bool = False, prefix: str = "") -> 
         ModelError: It is no hashing or static encoder, or its tokenizer is not BERT's.
     """
     if isinstance(encoder, HashingEncoder):
-        return {"kind": "hashing", "dim": encoder.dim}, {}
+        return [{"kind": "hashing", "dim": encoder.dim}], {}
     if isinstance(encoder, JoinedEncoder):
         parts = [describe_encoder(part, int8, f"{prefix}{i}.") for i, part in enumerate(encoder.parts)]
         merged = {name: value for _, arrays in parts for name, value in arrays.items()}
-        return {"kind": "joined", "parts": [part for part, _ in parts]}, merged
+        return [description for own, _ in parts for description in own], merged
     if isinstance(encoder, StaticEncoder):
-        table = encoder.arrays["table"]
-        tables = {f"{prefix}table": table}
+        names = {"table": f"{prefix}table", "scale": f"{prefix}scale"}
+        tables = {names["table"]: encoder.arrays["table"]}
         if int8:
-            rows, scale = quantize_rows(table)
-            tables = {f"{prefix}table": rows, f"{prefix}scale": scale}
-        return {"kind": "static", **_describe_tokenizer(encoder)}, tables
+            tables = dict(zip(names.values(), quantize_rows(encoder.arrays["table"]), strict=True))
+        return [{"kind": "static", **names, **_describe_tokenizer(encoder)}], tables
     raise ModelError(
         f"the encoder '{encoder.name}' runs a transformer, which this format does not have; use --format onnx, or "
         "train the student with --encoder hashing or --encoder static:MODEL"
@@ -187,12 +189,11 @@ def _describe_tokenizer(encoder: StaticEncoder) -> dict[str, Any]:
     tokenizer = json.loads(encoder.arrays["tokenizer"].tobytes())
     model, normalizer, splitter = (tokenizer.get(key) or {} for key in ("model", "normalizer", "pre_tokenizer"))
     kinds = (model.get("type"), normalizer.get("type"), splitter.get("type"))
-    added = tokenizer.get("added_tokens", [])
-    plain = all(not token[key] for token in added for key in ("normalized", "lstrip", "rstrip", "single_word"))
-    if kinds != ("WordPiece", "BertNormalizer", "BertPreTokenizer") or not normalizer["clean_text"] or not plain:
+    added = tokenizer.get("added_tokens")
+    if kinds != ("WordPiece", "BertNormalizer", "BertPreTokenizer") or not normalizer["clean_text"] or added:
         raise ModelError(
-            f"the tokenizer of '{encoder.name}' ({', '.join(map(str, kinds))}) is not BERT's WordPiece, the only one "
-            "that this format reads; use --format onnx"
+            f"the tokenizer of '{encoder.name}' ({', '.join(map(str, kinds))}) is not BERT's WordPiece without "
+            "added tokens, the only one that this format reads; use --format onnx"
         )
     vocabulary = model["vocab"]
     tokens = [""] * (max(vocabulary.values()) + 1)
@@ -201,16 +202,9 @@ def _describe_tokenizer(encoder: StaticEncoder) -> dict[str, Any]:
     strip = normalizer["strip_accents"]
     return {
         "tokens": tokens,
-        "special": {token["content"]: token["id"] for token in added},
         "unknown": vocabulary[model["unk_token"]],
         "prefix": model["continuing_subword_prefix"],
         "longest": model["max_input_chars_per_word"],
         "lowercase": normalizer["lowercase"],
-        "strip_accents": normalizer["lowercase"] if strip is None else strip,
+        "strip": normalizer["lowercase"] if strip is None else strip,
     }
-
-
-def _kinds(encoder: dict[str, Any]) -> list[str]:
-    """Return the kinds of an encoder and of its parts."""
-    inner = [encoder["inner"]] if "inner" in encoder else encoder.get("parts", [])
-    return [encoder["kind"], *(kind for part in inner for kind in _kinds(part))]

@@ -58,10 +58,11 @@ class Classifier:
         values = np.concatenate(parts) if parts else self.session.run([output], self._feed([[0, 0]]))[0][:0]
         return values[np.argsort(order)]
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """Return the most probable label of each text."""
-        return list(self.run(texts, "label"))
-
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Return probabilities (N,C) of N texts."""
         return self.run(texts, "probabilities")
+
+
+def read_export(folder: pathlib.Path) -> Classifier:
+    """Return the classifier of an export folder."""
+    return Classifier(folder)

@@ -30,7 +30,8 @@ for name in ("qkd", "torch", "qiskit", "sklearn", "transformers"):
 sys.path.insert(0, sys.argv[1])
 import classify
 texts = json.load(sys.stdin)
-answers = {"labels": classify.predict(texts), "probabilities": classify.predict_proba(texts).tolist()}
+labels = classify.load().run(texts, "label").tolist()
+answers = {"labels": labels, "probabilities": classify.predict_proba(texts).tolist()}
 print(json.dumps({"classes": classify.load().classes, **answers}))
 """
 _CHECK_EMBEDDINGS = """

@@ -29,28 +29,6 @@ MAX_COEFFICIENTS = 3**8
 SOURCES = ("config.json", "student.safetensors", "circuit.qasm", ENCODER)
 
 
-class QuickClassifier(classify.Classifier):
-    """The classifier of a bundle folder, with the interface of an export to numpy.
-
-    Raises:
-        FolderError: The bundle has no such part, or it is damaged or older than the student.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            self.config = read_json(folder / DESCRIPTION)
-            if self.config["format"] != classify.FORMAT or self.config["checksum"] != _checksum(folder):
-                raise ValueError("it belongs to another student")
-            self.arrays = read_arrays(folder / ARRAYS)
-            if (folder / ENCODER).is_file():
-                self.arrays |= read_arrays(folder / ENCODER)
-            self.classes, self.core = tuple(self.config["classes"]), self.config["core"]
-            self.encode = classify.make_encoder(self.config["encoder"], self.arrays)
-            self.predict_proba([""])
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise FolderError(f"{folder / DESCRIPTION}: not usable ({error})") from None
-
-
 def quick_folder(where: Path) -> Path | None:
     """Return the bundle folder of a run or bundle folder, or None where it has no such part."""
     folder = find_folder(where)
@@ -58,13 +36,19 @@ def quick_folder(where: Path) -> Path | None:
     return folder if (folder / DESCRIPTION).is_file() else None
 
 
-def find_quick(where: Path) -> QuickClassifier | None:
+def find_quick(where: Path) -> classify.Classifier | None:
     """Return the classifier of a run or bundle folder, or None where the student itself must be loaded."""
     folder = quick_folder(where)
-    try:
-        return QuickClassifier(folder) if folder else None
-    except FolderError:
+    if folder is None:
         return None
+    try:
+        config = read_json(folder / DESCRIPTION)
+        if config["format"] != classify.FORMAT or config["checksum"] != _checksum(folder):
+            return None
+        tables = read_arrays(folder / ENCODER) if (folder / ENCODER).is_file() else {}
+        return classify.Classifier(config, read_arrays(folder / ARRAYS) | tables)
+    except (FolderError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # damaged, or older than the student
 
 
 def write_quick(model: StudentModel, encoder: Encoder, folder: Path) -> None:

@@ -18,6 +18,7 @@ from qkd.core.arguments import public
 from qkd.core.errors import ConfigError, FolderError, ModelError, nearest
 from qkd.core.files import NotWritten, read_json, write_json
 from qkd.core.version import VERSION
+from qkd.encoders.registry import has_layers
 from qkd.export.request import ExportFormat, ExportRequest, Predictions
 
 if TYPE_CHECKING:
@@ -93,11 +94,16 @@ def load_format(name: str) -> ExportFormat:
     return cast(ExportFormat, import_module(FORMATS[name]))
 
 
+def default_format(student: Student) -> str:
+    """Return ``onnx`` for a student whose encoder is a transformer, and ``numpy`` for all others."""
+    return "onnx" if has_layers(student.encoder.name) else "numpy"
+
+
 @public
 def export_student(
     student: Student,
     folder: str | Path,
-    format: str = "numpy",
+    format: str | None = None,
     texts: Sequence[str] = (),
     check: bool = True,
     **options: Any,
@@ -110,7 +116,7 @@ def export_student(
     Args:
         student: The student.
         folder: Folder of the export; it is new, empty, or an earlier export.
-        format: A name in ``FORMATS``.
+        format: A name in ``FORMATS``; ``default_format`` by default.
         texts: Texts on which export and student are compared, in addition to a few hard ones.
         check: Whether they are compared.
         options: Fields of ``ExportRequest``.
@@ -118,6 +124,7 @@ def export_student(
     Raises:
         QkdError: The student does not fit the format, the comparison fails, or the folder cannot be written.
     """
+    format = format or default_format(student)
     module, request, target = load_format(format), ExportRequest(student, **options), Path(folder)
     with _staging(target) as part:
         module.write(request, part)
@@ -211,6 +218,8 @@ def _staging(target: Path) -> Any:
     Raises:
         FolderError: ``target`` holds other files, or cannot be written.
     """
+    if not target.name:
+        raise FolderError(f"'{target}' has no name; name the export's folder")
     if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / MANIFEST).is_file())):
         raise FolderError(f"{target}: holds other files than an export; name another folder with --out")
     part = target.with_name(f".{target.name}.{os.getpid()}.part")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from qkd.core.errors import DataError
 from qkd.core.runs import RunFolder
-from qkd.export.registry import Exported, export_student
+from qkd.export.registry import Exported, default_format, export_student
 from qkd.results.run import read_predictions
 from qkd.student.bundle import Student
 from qkd.student.deferral import find_deferral
@@ -15,7 +15,7 @@ from qkd.student.deferral import find_deferral
 
 def export_run(
     run: str | Path = "runs/latest",
-    format: str = "numpy",
+    format: str | None = None,
     out: Path | None = None,
     check: bool = True,
     defer: float | Literal["teacher"] | None = None,
@@ -25,7 +25,7 @@ def export_run(
 
     Args:
         run: A run folder or a student folder.
-        format: A name in ``qkd.export.FORMATS``.
+        format: A name in ``qkd.export.FORMATS``; ``default_format`` by default.
         out: Folder of the export; ``RUN/exports/FORMAT`` by default.
         check: Whether export and student are compared on the run's test texts.
         defer: Largest error rate among answered texts, or ``teacher`` for the teacher's; the export contains the
@@ -37,6 +37,7 @@ def export_run(
             would be deferred.
     """
     student = Student.load(run)
+    format = format or default_format(student)
     if defer is not None:
         options["threshold"] = find_threshold(student, defer)
     folder = RunFolder(Path(run).resolve())

@@ -17,7 +17,6 @@
 `cancel`            cancel jobs that have not ended
 `list_jobs`         every job of a run, from its ledger
 `rank_devices`      which device suits a student best
-`drift`             what a device's change costs a student
 =================== ================================================================================
 """
 
@@ -29,7 +28,7 @@ from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
     from qkd.hardware.budget import Budget
-    from qkd.hardware.fitness import drift, rank_devices
+    from qkd.hardware.fitness import rank_devices
     from qkd.hardware.index import list_jobs
     from qkd.hardware.mitigation import Mitigation
     from qkd.hardware.plan import Plan
@@ -46,7 +45,6 @@ __all__ = [
     "Plan",
     "cancel",
     "collect",
-    "drift",
     "list_jobs",
     "rank_devices",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,12 +86,17 @@ def is_unfinished(folder: RunFolder, plan: Plan) -> bool:
 def list_jobs(where: str | Path) -> tuple[list[Row], list[int]]:
     """Return every job of a run as plain values, and the numbers of the ledger's damaged lines."""
     folder = existing_run(Path(where))
+    return _jobs(folder, load_plans(folder)), ledger_of(folder).read()[1]
+
+
+def _jobs(folder: RunFolder, plans: Sequence[Plan]) -> list[Row]:
+    """Return the jobs of a run's plans as plain values."""
     ledger, rows = ledger_of(folder), []
-    for plan in load_plans(folder):
+    for plan in plans:
         chunks = [stop - start for start, stop in plan.chunks]
         entry = Entry(folder.path, plan.name, plan.place, plan.mitigation.name, chunks)
         rows += [entry.row(record) for record in ledger.jobs(plan.name, plan.jobs)]
-    return rows, ledger.read()[1]
+    return rows
 
 
 def list_all_jobs(under: Path = Path("runs")) -> list[Row]:
@@ -100,9 +105,10 @@ def list_all_jobs(under: Path = Path("runs")) -> list[Row]:
     for where in _run_folders(under):
         try:
             folder = RunFolder(where)
-            for plan in load_plans(folder):
+            plans = load_plans(folder)
+            for plan in plans:
                 _restore(where, plan, ledger_of(folder))
-            rows = list_jobs(where)[0] + rows
+            rows = _jobs(folder, plans) + rows
         except QkdError as error:
             log.warning(str(error))
     gone = [entry for key, entry in _read_index().items() if _key(entry.run / "hardware" / entry.plan) != key]

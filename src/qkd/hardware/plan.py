@@ -160,11 +160,11 @@ class Plan(records.Record):
     def save(self) -> None:
         """Write the plan; ``plan.json`` comes last, so a folder that has it is complete."""
         program = to_qasm(self.student)
-        write_text(self.folder / "circuit.qasm", program, private=True)
+        write_text(self.folder / "circuit.qasm", program)
         arrays = {"values": np.ascontiguousarray(self.values)}
-        write_arrays(self.folder / "values.safetensors", arrays, private=True)
+        write_arrays(self.folder / "values.safetensors", arrays)
         snapshots.write_snapshot(self.snapshot.calibration, self.folder / "snapshot.json")
-        write_lines(self.folder / "texts.jsonl", self.texts)
+        write_lines(self.folder / "texts.jsonl", self.texts, private=True)
         layout = self.student.layout  # a circuit kept by the run has none
         qubits = to_region(self.student, self.snapshot)[1].qubits
         if layout is not None:
@@ -215,7 +215,7 @@ class Plan(records.Record):
 
     def write_arrays(self, name: str, **arrays: np.ndarray) -> str:
         """Write arrays as ``NAME.safetensors`` and return the file's hash."""
-        data = write_arrays(self.folder / f"{name}.safetensors", arrays, private=True)
+        data = write_arrays(self.folder / f"{name}.safetensors", arrays)
         return hashlib.sha256(data).hexdigest()
 
     def read_arrays(self, file: str, sha256: str | None) -> dict[str, np.ndarray]:

@@ -108,7 +108,7 @@ AnyRequest = DeviceRunRequest | LearningRequest
 
 def _known(field: str, word: str | None, known: tuple[str, ...]) -> str | None:
     if word is not None and word not in known:
-        raise ConfigError(f"--{field} '{word}' is not known{nearest(word, known)}; known are {', '.join(known)}")
+        raise ConfigError(f"--{field} '{word}' is not known{nearest(word, known)}")
     return word
 
 

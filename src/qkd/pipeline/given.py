@@ -69,22 +69,13 @@ def storable(options: Options, config: Config, resumed: Config | None = None) ->
 
 def _register(values: dict[str, Any], resumed: Config | None) -> Iterator[str]:
     """Replace teachers, encoder and loss by their names, in place; yield a description of each object."""
-    if (teachers := values.get("teacher")) is not None:
-        several = teachers if isinstance(teachers, list | tuple) else [teachers]
-        known = () if resumed is None else tuple(filter(objects.is_object, resumed.teacher.teacher))
-        given = [one for one in several if not isinstance(one, str | Path)]
-        if given:
-            from qkd.teachers.given import check_teacher
+    if (teacher := values.get("teacher")) is not None and not isinstance(teacher, str | Path):
+        from qkd.teachers.given import check_teacher
 
-            for one in given:
-                check_teacher(one)
-        before = iter(known if len(known) == len(given) else [None] * len(given))
-        named = [
-            str(one) if isinstance(one, str | Path) else objects.register("teacher", one, next(before))
-            for one in several
-        ]
-        values["teacher"] = tuple(named)
-        yield from (f"teacher {name}" for name in named if objects.is_object(name))
+        check_teacher(teacher)
+        stored = resumed.teacher.teacher if resumed is not None and objects.is_object(resumed.teacher.teacher) else None
+        values["teacher"] = objects.register("teacher", teacher, stored)
+        yield f"teacher {values['teacher']}"
     if (loss := values.get("loss")) is not None and not isinstance(loss, str):
         from qkd.student.losses import check_loss
 
@@ -108,7 +99,7 @@ def _stored_circuit(circuit: Any, inputs: Any, folder: Path) -> str:
     Raises:
         QkdError: It is no circuit, or its inputs are missing or unknown.
     """
-    from qiskit.circuit import Parameter, QuantumCircuit
+    from qiskit.circuit import QuantumCircuit
 
     from qkd.circuits.qasm import to_qasm
     from qkd.circuits.student import StudentCircuit
@@ -120,10 +111,9 @@ def _stored_circuit(circuit: Any, inputs: Any, folder: Path) -> str:
             raise ConfigError("inputs belongs to a QuantumCircuit; a StudentCircuit has its own")
         student = circuit
     elif isinstance(circuit, QuantumCircuit):
-        words = [inputs] if isinstance(inputs, str | Parameter) else inputs
-        if not isinstance(words, Iterable):
+        if inputs is None:
             raise ConfigError("a QuantumCircuit needs inputs=[...], the parameters that hold the data")
-        student = from_quantum_circuit(circuit, list(words))
+        student = from_quantum_circuit(circuit, inputs)
     else:
         raise ConfigError(f"circuit is a {type(circuit).__name__}; give a name, a file or a QuantumCircuit")
     text = to_qasm(student)
@@ -155,7 +145,7 @@ def _is_numeric(rows: Any) -> bool:
     """Return whether rows are features instead of texts."""
     if hasattr(rows, "toarray") or getattr(rows, "ndim", 1) == 2:
         return True
-    first = next(iter(rows), None) if isinstance(rows, Iterable) else None
+    first = next(iter(rows), None) if isinstance(rows, Iterable) and getattr(rows, "ndim", 1) != 0 else None
     return isinstance(first, list | tuple | np.ndarray)
 
 

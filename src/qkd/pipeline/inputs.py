@@ -197,10 +197,10 @@ def _fitted_teacher(folder: RunFolder, classes: Sequence[str]) -> Teacher:
         QkdError: the texts or the teacher are missing, or have changed.
     """
     config = read_config(folder.config)
-    lost = next(filter(is_object, config.teacher.teacher), None)
-    if lost is not None:
+    if is_object(config.teacher.teacher):
         raise ModelError(
-            f"{folder.path}: the teacher '{lost}' is a Python object, which no run keeps; call it yourself"
+            f"{folder.path}: the teacher '{config.teacher.teacher}' is a Python object, which no run keeps; "
+            "call it yourself"
         )
     corpus = load_corpus(config)
     if not folder.data.is_file() or read_json(folder.data)["sha256"] != _digest(corpus):
@@ -283,9 +283,9 @@ def _pin_objects(config: Config, folder: RunFolder, embeddings: np.ndarray, logi
         ConfigError: the run was started with objects that compute something else.
     """
     facts = read_json(folder.data)
-    named = {"teacher": (config.teacher.teacher, logits), "encoder": ((config.encoder.encoder,), embeddings)}
-    for role, (names, rows) in named.items():
-        if not any(map(is_object, names)):
+    named = {"teacher": (config.teacher.teacher, logits), "encoder": (config.encoder.encoder, embeddings)}
+    for role, (name, rows) in named.items():
+        if not is_object(name):
             continue
         rows = rows[:PINNED_TEXTS].astype(float)
         before = np.array(facts.setdefault(role, rows.tolist()))

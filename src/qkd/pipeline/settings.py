@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,7 +42,7 @@ def with_pinned_models(config: Config) -> Config:
         return spec if kind in ("api", "logits", "features", "object") else f"{kind}{colon}{weights.stored_name(model)}"
 
     values = config.model_dump()
-    values["teacher"]["teacher"] = tuple(stored(spec) for spec in config.teacher.teacher)
+    values["teacher"]["teacher"] = stored(config.teacher.teacher)
     values["encoder"]["encoder"] = map_models(config.encoder.encoder, weights.stored_name)
     return make_config(values)
 
@@ -94,3 +95,28 @@ def merged(config: Config, overrides: Overrides) -> Config:
     for (section, key), value in overrides.items():
         values[section][key] = value
     return make_config(values)
+
+
+def as_options(values: Mapping[str, Any]) -> str:
+    """Return values by name as command-line options."""
+    words = []
+    for key, value in values.items():
+        option = f"--{key.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(option if value else f"--no-{option[2:]}")
+        elif key == "over":
+            words += [f"{option} {shlex.quote(str(element))}" for element in value]
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            words.append(f"{option} {shlex.quote(text)}")
+    return " ".join(words)
+
+
+def command(config: Config) -> str:
+    """Return the command that makes a student again, without folders of runs and addresses of servers."""
+    default, changed = Config(), {}
+    for section, key, _ in fields():
+        value = getattr(getattr(config, section), key)
+        if section not in ("run", "api") and value != getattr(getattr(default, section), key):
+            changed[key] = value
+    return f"qkd distill {as_options(changed)}".strip()

@@ -26,10 +26,7 @@ from qkd.student import logreg
 from qkd.student.cores import QuantumCore, make_control
 from qkd.student.data import TrainingData
 from qkd.student.model import StudentModel
-from qkd.student.trainer import Trainer, make_fine_tuner, make_trainer
-
-CONTROL_EPOCHS = 5
-"""Limit of a control's epochs over the student's: a control is cheap, and early stopping ends its training."""
+from qkd.student.trainer import Trainer, for_control, make_fine_tuner, make_trainer
 
 
 @dataclass(frozen=True)
@@ -202,9 +199,7 @@ def _train_controls(runner: _Runner, trainings: Trainings) -> None:
     config, data = runner.config, trainings.data
     core = make_control(LINEAR, runner.setting.logical, len(data.classes), config.engine)
     device = torch_device(config.engine.torch_device)
-    train = config.train.model_copy(update={"epochs": CONTROL_EPOCHS * config.train.epochs})
-    longer = config.model_copy(update={"train": train})
-    trainer = make_trainer(longer, core, data, device, runner.folder.checkpoint / LINEAR)
+    trainer = make_trainer(for_control(config), core, data, device, runner.folder.checkpoint / LINEAR)
     runner.train(trainer, LINEAR)
     test = data.embeddings[data.test]
     trainings.controls[LINEAR] = Control(trainer.model.logits(test), trainer.model.parameter_counts(), trainer.model)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from qkd.reports import pages, plots
-from qkd.reports.pages import Code, Part, Picture, Section
-from qkd.reports.tables import Table, in_points
+from qkd.reports import plots
+from qkd.reports.pages import Code, Part, Picture, Report, Section
+from qkd.reports.tables import SCORES, Table, in_points, score_cells
 from qkd.results import Comparison, ModelResult, Reproduction
 from qkd.results.study import CurvePoint, Verdict
 
@@ -38,18 +38,13 @@ EXPLANATION = (
 
 def student_table(summary: Comparison) -> Table:
     """Return the scores, sizes and times of all students."""
-    columns = ["student", "accuracy", "macro-F1", "like teacher", "ECE", "classical", "quantum", "encoder", "train s"]
-    columns += ["ms/text"]
-    has_drop = any(line.measured_drop for line in summary.students.values())
-    rows = []
-    for name, line in summary.students.items():
-        numbers, parameters = line.numbers, line.parameters
-        row = [name, *(str(getattr(numbers, key)) for key in ("accuracy", "macro_f1", "agreement"))]
-        row += [f"{numbers.calibration_error.value:.3f}"]
-        row += [f"{getattr(parameters, key):,}" for key in ("classical", "quantum", "encoder")]
-        row += [f"{line.seconds:.1f}", f"{line.ms_per_text:.2f}"]
-        rows.append(row + ([in_points(line.measured_drop) if line.measured_drop else "-"] if has_drop else []))
-    return Table(columns + ([DROPS[summary.sims[-1]]] if has_drop else []), rows)
+    drop = [DROPS[summary.sims[-1]]] if any(line.measured_drop for line in summary.students.values()) else []
+    rows = [
+        [name, *score_cells(line), f"{line.seconds:.1f}", f"{line.ms_per_text:.2f}"]
+        + ([in_points(line.measured_drop) if line.measured_drop else "-"] if drop else [])
+        for name, line in summary.students.items()
+    ]
+    return Table(["student", *SCORES, "train s", "ms/text", *drop], rows)
 
 
 def difference_table(verdict: Verdict) -> Table:
@@ -96,8 +91,7 @@ def recipe_table(reproduction: Reproduction) -> Table:
     )
 
 
-def comparison_sections(summary: Comparison) -> list[Section]:
-    """Return the sections of a report."""
+def _sections(summary: Comparison) -> list[Section]:
     reproduction, name = summary.reproduction, summary.reference
     sims = [SIMULATORS[summary.sims[0]]] if summary.sims != ("exact",) else []
     sims += [f"The drop is the accuracy that {sim} costs the same trained students." for sim in summary.sims[1:]]
@@ -142,23 +136,20 @@ def comparison_sections(summary: Comparison) -> list[Section]:
 
 
 def _reproduction_sections(reproduction: Reproduction) -> list[Section]:
-    beside = reproduction.beside
-    parts: list[Part | None] = [
-        recipe_table(reproduction),
-        [f"{name}: {meaning}." for name, meaning in reproduction.deviations.items()],
-    ]
     adaptations = [(row.what, row.paper, row.here, row.why) for row in reproduction.adaptations]
-    return [
-        Section("Effect of each deviation of the public code", parts, on_terminal=True),
+    deviations = [f"{name}: {meaning}." for name, meaning in reproduction.deviations.items()]
+    sections = [
         Section(
-            f"Accuracy of {beside.reference} minus that of the recipe and the others, in points" if beside else "",
-            [difference_table(beside), beside.conclusion] if beside else [],
-            on_terminal=True,
+            "Effect of each deviation of the public code", [recipe_table(reproduction), deviations], on_terminal=True
         ),
         Section(
             "Adaptations of this reproduction", [Table(("part", "paper and public code", "qkd", "reason"), adaptations)]
         ),
     ]
+    if beside := reproduction.beside:
+        title = f"Accuracy of {beside.reference} minus that of the recipe and the others, in points"
+        sections.insert(1, Section(title, [difference_table(beside), beside.conclusion], on_terminal=True))
+    return sections
 
 
 def parts(summary: Comparison) -> Sequence[Part]:
@@ -183,31 +174,26 @@ def records(summary: Comparison) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def comparison_text(summary: Comparison) -> str:
-    """Return the report for a terminal."""
-    return pages.to_text(comparison_sections(summary))
-
-
-def comparison_markdown(summary: Comparison) -> str:
-    """Return the report as Markdown."""
-    title = f"{summary.reference} and {len(summary.differences)} other students"
-    return pages.to_markdown(title, comparison_sections(summary))
-
-
-def comparison_html(name: str, summary: Comparison) -> str:
-    """Return the report as one self-contained page."""
-    seconds, others = sum(summary.seconds.values()), dict(summary.students)
+def report(summary: Comparison, name: str = "") -> Report:
+    """Return the report of a comparison called ``name``."""
+    others = dict(summary.students)
     first = others.pop(summary.reference)
+    seeds, teacher = summary.seeds, f"the same teacher, {summary.teacher}"
     answers = [
         (
             "Question",
-            f"How does {summary.reference} compare with other students of {summary.teacher} on {summary.data}?",
+            f"Is the student {summary.reference} more accurate on {summary.data} than others that have {teacher}?",
         ),
         ("Answer", f"{summary.reference} classifies {share(first)} of the test texts correctly. {summary.conclusion}"),
-        ("Control", "; ".join(f"{who} {share(line)}" for who, line in others.items()) + "."),
-        ("Cost", f"{seconds:,.0f} s for {summary.seeds} seeds of {len(summary.students)} students."),
+        ("Control", f"On the same texts: {', '.join(f'{who} {share(line)}' for who, line in others.items())}."),
+        (
+            "Cost",
+            f"{sum(summary.seconds.values()):,.0f} s on this machine for {len(summary.students)} students with "
+            f"{seeds} seed{'s' * (seeds > 1)} each.",
+        ),
     ]
-    return pages.to_html(name, answers, comparison_sections(summary))
+    title = f"{summary.reference} and {len(others)} other student{'s' * (len(others) > 1)}"
+    return Report(f"{name}: {title}" if name else title, answers, _sections(summary))
 
 
 def share(line: ModelResult) -> str:

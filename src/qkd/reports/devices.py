@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qkd.core.arguments import public
@@ -10,22 +10,6 @@ from qkd.reports import plots
 from qkd.reports.pages import Part, Picture
 from qkd.reports.tables import Table, number_cell
 from qkd.results import DeviceResult, MeasuredResult
-
-COLUMNS = (
-    "run",
-    "device",
-    "mitigation",
-    "shots",
-    "texts",
-    "RMS error",
-    "RMS error of the noise",
-    "accuracy",
-    "exact accuracy",
-    "like exact",
-    "unclear",
-    "executions",
-    "QPU s, estimated",
-)
 
 EXPLANATION = (
     "'RMS error' is the root mean square of measured minus exact expectation values. 'RMS error of the noise' is that "
@@ -35,29 +19,29 @@ EXPLANATION = (
 )
 
 
+CELLS: dict[str, Callable[[MeasuredResult], str]] = {
+    "run": lambda result: result.plan,
+    "device": lambda result: result.device,
+    "mitigation": lambda result: result.mitigation.name,
+    "shots": lambda result: f"{result.mitigation.shots:,}",
+    "texts": lambda result: f"{result.texts:,}" + (f" of {result.asked:,}" if result.texts < result.asked else ""),
+    "RMS error": lambda result: f"{result.rms.value:.4f} [{result.rms.low:.4f}, {result.rms.high:.4f}]",
+    "RMS error of the noise": lambda result: f"{result.rms_noisy:.4f}",
+    "accuracy": lambda result: number_cell(result.lines["measured"].accuracy),
+    "exact accuracy": lambda result: number_cell(result.lines["exact"].accuracy),
+    "like exact": lambda result: number_cell(result.lines["measured"].like_exact),
+    "unclear": lambda result: str(result.unclear),
+    "executions": lambda result: f"{result.executions:,}",
+    "QPU s, estimated": lambda result: f"{result.qpu_seconds_estimated:,.1f}",
+}
+"""Column names of the table of device runs, and their cells."""
+
+
 @public
 def device_table(results: Sequence[DeviceResult]) -> Table:
     """Return the device runs that measured texts, one in a row."""
-    rows = [
-        (
-            result.plan,
-            result.device,
-            result.mitigation.name,
-            f"{result.mitigation.shots:,}",
-            f"{result.texts:,}" if result.texts == result.asked else f"{result.texts:,} of {result.asked:,}",
-            f"{result.rms.value:.4f} [{result.rms.low:.4f}, {result.rms.high:.4f}]",
-            f"{result.rms_noisy:.4f}",
-            number_cell(result.lines["measured"].accuracy),
-            number_cell(result.lines["exact"].accuracy),
-            number_cell(result.lines["measured"].like_exact),
-            str(result.unclear),
-            f"{result.executions:,}",
-            f"{result.qpu_seconds_estimated:,.1f}",
-        )
-        for result in results
-        if isinstance(result, MeasuredResult)
-    ]
-    return Table(COLUMNS, rows)
+    measured = [result for result in results if isinstance(result, MeasuredResult)]
+    return Table(list(CELLS), [[cell(result) for cell in CELLS.values()] for result in measured])
 
 
 def parts(result: MeasuredResult) -> Sequence[Part]:

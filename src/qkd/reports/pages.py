@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +16,9 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from qkd.core.console import log, one_line, printable
+from qkd.core.files import write_text
 from qkd.core.markup import markdown_block, markdown_text
+from qkd.core.runs import RunFolder
 from qkd.reports import plots
 from qkd.reports.tables import Table
 
@@ -79,7 +81,7 @@ class SearchableTable:
     """
 
     table: Table
-    choices: dict[str, Sequence[bool]]
+    choices: Mapping[str, Sequence[bool]]
 
     def to_html(self) -> Markup:
         """Return search field, choices and table. The page's script hides the rows that do not match."""
@@ -126,15 +128,46 @@ class Section:
         return [part for part in self.parts if part]
 
 
-def to_text(sections: Sequence[Section]) -> str:
-    """Return the sections that a terminal shows."""
-    lines = []
-    for section in sections:
-        if section.on_terminal and section.shown:
-            lines += [f"{section.title}:"] if section.title else []
-            lines += [text for part in section.shown if (text := _text(part))]
-            lines.append("")
-    return "\n".join(lines).rstrip("\n")
+@dataclass(frozen=True)
+class Report:
+    """A report, which becomes text, Markdown or one self-contained page.
+
+    Attributes:
+        title: The heading.
+        answers: Question, answer, control and cost, for a reader without context.
+        sections: The sections.
+    """
+
+    title: str
+    answers: Sequence[tuple[str, str]]
+    sections: Sequence[Section]
+
+    def to_text(self) -> str:
+        """Return the sections that a terminal shows."""
+        lines = []
+        for section in self.sections:
+            if section.on_terminal and section.shown:
+                lines += [f"{section.title}:", *filter(None, map(_text, section.shown)), ""]
+        return "\n".join(lines).rstrip("\n")
+
+    def to_markdown(self) -> str:
+        """Return the report as Markdown, without pictures."""
+        lines = [f"# {markdown_text(self.title)}"]
+        lines += [f"**{label}.** {markdown_text(sentence)}" for label, sentence in self.answers]
+        for section in self.sections:
+            if texts := [*filter(None, map(_markdown, section.shown))]:
+                lines += [f"## {markdown_text(section.title)}", *texts]
+        return "\n\n".join(lines) + "\n"
+
+    def to_html(self) -> str:
+        """Return the report as one self-contained page."""
+        filled = [section for section in self.sections if section.shown]
+        return _template().render(title=self.title, answers=self.answers, sections=filled, html=_html)
+
+    def write(self, folder: RunFolder) -> None:
+        """Write ``report.md`` and ``report.html``."""
+        write_text(folder.path / "report.md", self.to_markdown())
+        write_text(folder.report, self.to_html())
 
 
 def parts_text(parts: Sequence[Part | None]) -> str:
@@ -165,17 +198,6 @@ def _text(part: Part) -> str:
     return part.to_text() if isinstance(part, Table) else ""
 
 
-def to_markdown(title: str, sections: Sequence[Section]) -> str:
-    """Return sections as Markdown, without pictures."""
-    lines = [f"# {markdown_text(title)}"]
-    for section in sections:
-        texts = [text for part in section.shown if (text := _markdown(part))]
-        if texts:
-            lines += [f"## {markdown_text(section.title)}"] if section.title else []
-            lines += texts
-    return "\n\n".join(lines) + "\n"
-
-
 def _markdown(part: Part) -> str:
     if isinstance(part, str):
         return markdown_text(part)
@@ -184,18 +206,6 @@ def _markdown(part: Part) -> str:
     if isinstance(part, list):
         return "\n".join(f"- {markdown_text(line)}" for line in part if isinstance(line, str))
     return part.to_markdown() if isinstance(part, Table) else ""
-
-
-def to_html(title: str, answers: Sequence[tuple[str, str]], sections: Sequence[Section]) -> str:
-    """Return sections as one self-contained page.
-
-    Args:
-        title: The heading of the page.
-        answers: Short labels and sentences for a reader without context, at the top of the page.
-        sections: The sections.
-    """
-    filled = [section for section in sections if section.shown]
-    return _template().render(title=title, answers=answers, sections=filled, html=_html)
 
 
 def _html(part: Part) -> Markup:

@@ -131,7 +131,7 @@ def accuracies(lines: dict[str, ModelResult], axes: Any = None) -> Figure:
 
 def learning(history: Sequence[dict[str, float]], best_epoch: int, axes: Any = None) -> Figure:
     """Draw training and validation loss and validation accuracy against epochs."""
-    figure, axes = canvas(axes=axes)
+    figure, axes = canvas(4.4, 3.8, axes)
     epochs = [row["epoch"] for row in history]
     axes.plot(epochs, [row["loss"] for row in history], color=MUTED, label="training loss")
     axes.plot(epochs, [row["valid_loss"] for row in history], color=STUDENT, label="validation loss")

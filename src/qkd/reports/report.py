@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
-
 from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit, count
 from qkd.core.files import read_text, write_text
 from qkd.core.runs import RunFolder
-from qkd.reports import pages, plots, run
+from qkd.reports import plots, run
 from qkd.reports.circuit_picture import circuit_picture
 from qkd.reports.devices import EXPLANATION, device_table
-from qkd.reports.pages import Code, Part, Picture, SearchableTable, Section, report_failures_as_warnings
+from qkd.reports.pages import Code, Part, Picture, Report, SearchableTable, Section, report_failures_as_warnings
 from qkd.reports.tables import Table
 from qkd.results import DeviceResult, MeasuredResult, Metrics, TestPrediction
 from qkd.results.run import read_metrics, read_predictions
-from qkd.student.metrics import confusion_matrix, softmax
+from qkd.student.metrics import confusion_matrix
 
 MAX_CHARACTERS = 300
 """Characters of a text that the page shows."""
@@ -74,7 +72,7 @@ def render(
         Section("Data, encoder and time", _details(metrics), is_folded=True),
         Section("Settings", ["qkd distill --config FILE repeats this run.", Code(config)], is_folded=True),
     ]
-    return pages.to_html(name, four_lines(metrics, measured), sections)
+    return Report(name, four_lines(metrics, measured), sections).to_html()
 
 
 def _pictures(
@@ -137,9 +135,7 @@ def four_lines(metrics: Metrics, measured: Sequence[MeasuredResult] = ()) -> lis
     """Return question, answer, control and cost of a run for a reader without context."""
     student, lines = metrics.student, metrics.lines
     percent = {name: f"{100 * line.numbers.accuracy.value:.1f} %" for name, line in lines.items()}
-    controls = [
-        f"{name} {percent[name]}" for name in lines if name not in ("teacher", "student") and name in metrics.controls
-    ]
+    controls = [f"{run.NAMES_IN_SENTENCES.get(name, name)} {percent[name]}" for name in metrics.controls]
     parameters = lines["student"].parameters
     trained = (
         f"{parameters.quantum:,} circuit weights and {parameters.classical:,} classical parameters"
@@ -150,9 +146,8 @@ def four_lines(metrics: Metrics, measured: Sequence[MeasuredResult] = ()) -> lis
     cost = f"{trained}; {sum(metrics.seconds.values()):,.0f} s on this machine"
     if speed is not None:
         cost += f", {speed:.2f} ms for each text"
-    for card in (metrics.teacher, *(metrics.teacher.members or ())):
-        if card.endpoint and card.endpoint.dollars is not None:
-            cost += f"; ${card.endpoint.dollars:,.2f} for {card.name}"
+    if metrics.teacher.endpoint and metrics.teacher.endpoint.dollars is not None:
+        cost += f"; ${metrics.teacher.endpoint.dollars:,.2f} for {metrics.teacher.name}"
     if measured:
         seconds = sum(result.qpu_seconds_estimated for result in measured)
         cost += f"; {seconds:,.0f} QPU seconds for {sum(result.texts for result in measured):,} texts (estimated)"
@@ -160,7 +155,7 @@ def four_lines(metrics: Metrics, measured: Sequence[MeasuredResult] = ()) -> lis
         (
             "Question",
             f"Can a circuit of {student.qubits} qubits classify the texts of {metrics.data} into "
-            f"{len(metrics.classes)} classes as well as its teacher {metrics.teacher.name}?",
+            f"{len(metrics.classes)} classes as well as its teacher, {metrics.teacher.name}?",
         ),
         (
             "Answer",
@@ -169,7 +164,7 @@ def four_lines(metrics: Metrics, measured: Sequence[MeasuredResult] = ()) -> lis
         ),
         (
             "Control",
-            f"On the same texts: {', '.join([*controls, 'always the most frequent class ' + percent['majority']])}."
+            f"On the same texts: {', '.join([*controls, 'the most frequent class ' + percent['majority']])}."
             + (f" {run.circuit_conclusion(metrics)}" if metrics.controls else ""),
         ),
         ("Cost", f"{cost}."),
@@ -183,35 +178,29 @@ def disagreements(classes: Sequence[str], predictions: Sequence[TestPrediction])
         classes: The C class names.
         predictions: The rows of ``predictions.jsonl``.
     """
-    rows, choices = (
-        [],
-        {name: list[bool]() for name in ("student wrong", "student and teacher differ", "student and control differ")},
-    )
-    for row in predictions:
-        student, teacher = (classes[int(np.argmax(logits))] for logits in (row.student, row.teacher))
-        control = classes[int(np.argmax(row.control))] if row.control else student
-        if len({row.label, student, teacher, control}) > 1:
-            confidence = softmax(np.array([row.student])).max()
-            rows.append(
-                (
-                    row.text[:MAX_CHARACTERS],
-                    row.label,
-                    student,
-                    f"{confidence:.2f}",
-                    teacher,
-                    control if row.control else "-",
-                )
-            )
-            for name, applies in zip(
-                choices, (student != row.label, student != teacher, student != control), strict=True
-            ):
-                choices[name].append(applies)
-    order = sorted(range(len(rows)), key=lambda n: -float(rows[n][3]))[:MAX_TEXTS]
-    table = Table(("text", "label", "student", "its confidence", "teacher", "linear control"), [rows[n] for n in order])
+    rows = [
+        row
+        for row in run.predicted_classes(classes, predictions)
+        if len({row["label"], row["student"], row["teacher"], row.get("control", row["student"])}) > 1
+    ]
+    shown = sorted(rows, key=lambda row: -row["confidence"])[:MAX_TEXTS]
+    choices = {
+        "student wrong": [row["student"] != row["label"] for row in shown],
+        "student and teacher differ": [row["student"] != row["teacher"] for row in shown],
+        "student and control differ": [row["student"] != row.get("control", row["student"]) for row in shown],
+    }
+    cells = [
+        (
+            row["text"][:MAX_CHARACTERS],
+            *(row["label"], row["student"], f"{row['confidence']:.2f}", row["teacher"], row.get("control", "-")),
+        )
+        for row in shown
+    ]
+    table = Table(("text", "label", "student", "its confidence", "teacher", "linear control"), cells)
     note = f"{len(rows):,} of {len(predictions):,} test texts, the student's surest first."
     if len(rows) > MAX_TEXTS:
         note += f" The page shows {MAX_TEXTS} of them."
-    return [note, SearchableTable(table, {name: [marks[n] for n in order] for name, marks in choices.items()})]
+    return [note, SearchableTable(table, choices)]
 
 
 def write_report(folder: RunFolder, device_runs: Sequence[DeviceResult] = ()) -> None:

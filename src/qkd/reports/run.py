@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qkd.core.arguments import public
-from qkd.reports.tables import Table, number_cell
+from qkd.reports.tables import SCORES, Table, number_cell, score_cells
 from qkd.results import Metrics, TeacherCard, TestPrediction
 from qkd.student.verdicts import conclude
 
@@ -57,30 +57,10 @@ def predicted_classes(classes: Sequence[str], predictions: Sequence[TestPredicti
 @public
 def results_table(metrics: Metrics) -> Table:
     """Return the scores, sizes and times of teacher, student and controls."""
-    columns = (
-        "classifier",
-        "accuracy",
-        "macro-F1",
-        "like teacher",
-        "ECE",
-        "classical",
-        "quantum",
-        "encoder",
-        "ms/text",
-    )
-    rows = []
-    for name, line in metrics.lines.items():
-        numbers, parameters = line.numbers, line.parameters
-        rows.append(
-            (
-                name,
-                *(number_cell(number) for number in (numbers.accuracy, numbers.macro_f1, numbers.agreement)),
-                f"{numbers.calibration_error.value:.3f}",
-                *(number_cell(getattr(parameters, key, None), "{:,}") for key in ("classical", "quantum", "encoder")),
-                number_cell(line.ms_per_text, "{:.2f}"),
-            )
-        )
-    return Table(columns, rows)
+    cells = [
+        [name, *score_cells(line), number_cell(line.ms_per_text, "{:.2f}")] for name, line in metrics.lines.items()
+    ]
+    return Table(["classifier", *SCORES, "ms/text"], cells)
 
 
 def summary(metrics: Metrics) -> str:
@@ -160,23 +140,20 @@ def circuit_conclusion(metrics: Metrics) -> str:
 
 
 def endpoint_sentences(teacher: TeacherCard) -> list[str]:
-    """Return source, server, tokens and cost of each ``api:`` teacher, and why no better source was used."""
-    sentences = []
-    for card in (teacher, *(teacher.members or ())):
-        if (use := card.endpoint) is None:
-            continue
-        served = " ".join(filter(None, (use.model, use.fingerprint))) or "a server without a name"
-        sentence = (
-            f"{card.name}: label probabilities from '{use.source}' of {served} ({', '.join(use.urls)}); "
-            f"{use.requests:,} requests, {use.prompt_tokens:,} tokens read and {use.completion_tokens:,} written"
-            f"{' (estimated)' if use.estimated else ''}"
-        )
-        sentence += "" if use.dollars is None else f", ${use.dollars:,.2f}"
-        sentence += f"; {use.unanswered:,} texts without an answer" if use.unanswered else ""
-        sentence += f"; {use.unlisted:.1%} of the probability is not listed" if use.unlisted else ""
-        sentence += f"; standard error {use.standard_error:.3f}" if use.standard_error else ""
-        sentences += [f"{sentence}.", *(f"Not used: {reason}." for reason in use.rejected)]
-    return sentences
+    """Return source, server, tokens and cost of an ``api:`` teacher, and why no better source was used."""
+    if (use := teacher.endpoint) is None:
+        return []
+    served = " ".join(filter(None, (use.model, use.fingerprint))) or "a server without a name"
+    sentence = (
+        f"{teacher.name}: label probabilities from '{use.source}' of {served} ({', '.join(use.urls)}); "
+        f"{use.requests:,} requests, {use.prompt_tokens:,} tokens read and {use.completion_tokens:,} written"
+        f"{' (estimated)' if use.estimated else ''}"
+    )
+    sentence += "" if use.dollars is None else f", ${use.dollars:,.{2 if use.dollars >= 1 else 4}f}"
+    sentence += f"; {use.unanswered:,} texts without an answer" if use.unanswered else ""
+    sentence += f"; {use.unlisted:.1%} of the probability is not listed" if use.unlisted else ""
+    sentence += f"; standard error {use.standard_error:.3f}" if use.standard_error else ""
+    return [f"{sentence}.", *(f"Not used: {reason}." for reason in use.rejected)]
 
 
 def teacher_conclusion(metrics: Metrics) -> str:

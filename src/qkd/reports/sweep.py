@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from qkd.core.errors import ConfigError, nearest
-from qkd.reports import comparison, pages, plots
-from qkd.reports.pages import Code, Part, Picture, Section
+from qkd.reports import comparison, plots
+from qkd.reports.pages import Code, Part, Picture, Report, Section
 from qkd.reports.tables import Table
 from qkd.results import Sweep
 
@@ -78,8 +78,7 @@ def sweep_conclusion(sweep: Sweep) -> str:
     return " ".join(sentences)
 
 
-def sweep_sections(sweep: Sweep) -> list[Section]:
-    """Return the sections of a report."""
+def _sections(sweep: Sweep) -> list[Section]:
     judged = sweep.judged
     setting = "; ".join(setting.described for setting in sweep.space)
     pictures = [
@@ -126,33 +125,25 @@ def records(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
     return {"trials": trials, "students": comparison.records(sweep.judged)["students"]}
 
 
-def sweep_text(sweep: Sweep) -> str:
-    """Return the report for a terminal."""
-    return pages.to_text(sweep_sections(sweep))
-
-
-def sweep_markdown(sweep: Sweep) -> str:
-    """Return the report as Markdown."""
-    return pages.to_markdown(
-        f"A search over {', '.join(setting.name for setting in sweep.space)}", sweep_sections(sweep)
-    )
-
-
-def sweep_html(name: str, sweep: Sweep) -> str:
-    """Return the report as one self-contained page."""
-    judged = sweep.judged
-    seconds = sum(trial.seconds or 0.0 for trial in sweep.trials)
+def report(sweep: Sweep, name: str = "") -> Report:
+    """Return the report of a sweep called ``name``."""
+    settings, judged = " and ".join(setting.name for setting in sweep.space), sweep.judged
     shares = {who: comparison.share(line) for who, line in judged.students.items()}
     answers = [
-        ("Question", f"Which settings of {', '.join(s.name for s in sweep.space)} suit a student on {judged.data}?"),
+        ("Question", f"Which values of {settings} suit a student on {judged.data}?"),
         (
             "Answer",
-            f"Trial {sweep.best} of {len(sweep.trials)}. It classifies {shares['best']} of the test texts correctly.",
+            f"Those of trial {sweep.best} of {len(sweep.trials)}. With them the student classifies {shares['best']} of "
+            "the test texts correctly.",
         ),
-        ("Control", "; ".join(f"{who} {share}" for who, share in shares.items() if who != "best") + "."),
-        ("Cost", f"{seconds:,.0f} s of training in {len(sweep.trials)} trials."),
+        ("Control", f"The start of the search {shares['start']}, a linear student {shares['linear']}."),
+        (
+            "Cost",
+            f"{sum(trial.seconds or 0.0 for trial in sweep.trials):,.0f} s of training in {len(sweep.trials)} trials.",
+        ),
     ]
-    return pages.to_html(name, answers, sweep_sections(sweep))
+    title = f"A search over {settings}"
+    return Report(f"{name}: {title}" if name else title, answers, _sections(sweep))
 
 
 def history(sweep: Sweep, axes: Any = None) -> Figure:
@@ -166,15 +157,16 @@ def history(sweep: Sweep, axes: Any = None) -> Figure:
     whole = [(trial.number, trial.value) for trial in sweep.trials if trial.state == "complete"]
     numbers, values = zip(*whole, strict=True)
     axes.step(numbers, top.accumulate(values), where="post", color=plots.TEACHER, lw=1.2)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="trial", ylabel=f"validation {sweep.goal}")
     return figure
 
 
 def slices(sweep: Sweep) -> Figure:
     """Draw the goal of each trial against each searched setting."""
-    columns = 4
+    columns = min(4, len(sweep.space))
     rows = -(-len(sweep.space) // columns)
-    figure = Figure(figsize=(11.0, 2.6 * rows), layout="constrained")
+    figure = Figure(figsize=(2.9 * columns, 2.6 * rows), layout="constrained")
     for number, setting in enumerate(sweep.space):
         axes = figure.add_subplot(rows, columns, number + 1)
         one_setting(sweep, setting.name, axes)
@@ -207,6 +199,8 @@ def one_setting(sweep: Sweep, name: str, axes: Any = None) -> Figure:
         axes.set_xticks(range(len(values)), [plots.shown(value[-18:]) for value in values], rotation=20, ha="right")
     elif setting.logarithmic:
         axes.set_xscale("log")
+    elif isinstance(setting.start, int):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_title(plots.shown(name), fontsize=9, color=plots.INK)
     return figure
 

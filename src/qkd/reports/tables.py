@@ -11,13 +11,13 @@ from qkd.core.arguments import public
 from qkd.core.console import one_line, printable
 from qkd.core.errors import ConfigError
 from qkd.core.markup import markdown_text
-from qkd.results import Estimate
+from qkd.results import Estimate, ModelResult
 
 MAX_WORD = 16
 """Characters of a word that a page does not break."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """Rows of cells under a row of column names. Cells may be foreign text.
 
@@ -34,6 +34,11 @@ class Table:
 
     def __str__(self) -> str:
         return self.to_text()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
     def to_text(self) -> str:
         """Return the table with aligned columns, for a terminal."""
@@ -64,7 +69,9 @@ def _cell(column: Markup, cell: str, tag: str) -> str:
 
 
 def _words(cell: str) -> str:
-    """Return the class of cells that break between words only. Longer words break anywhere."""
+    """Return the class of cells that break between words only, or are empty. Longer words break anywhere."""
+    if cell == "-":
+        return ' class="empty"'
     return ' class="words"' if max(map(len, cell.split()), default=0) <= MAX_WORD else ""
 
 
@@ -90,3 +97,17 @@ def in_points(difference: Estimate) -> str:
 def number_cell(value: object, form: str = "{}") -> str:
     """Return a value as a cell, or a dash for None."""
     return "-" if value is None else form.format(value)
+
+
+SCORES = ("accuracy", "macro-F1", "like teacher", "ECE", "classical", "quantum", "encoder")
+"""Column names of `score_cells`."""
+
+
+def score_cells(line: ModelResult) -> list[str]:
+    """Return the scores and the numbers of parameters of a classifier as cells."""
+    numbers, parameters = line.numbers, line.parameters
+    return [
+        *(number_cell(number) for number in (numbers.accuracy, numbers.macro_f1, numbers.agreement)),
+        f"{numbers.calibration_error.value:.3f}",
+        *(number_cell(getattr(parameters, key, None), "{:,}") for key in ("classical", "quantum", "encoder")),
+    ]

@@ -17,7 +17,7 @@
 `Sweep`             the result of ``qkd.sweep``: ``sweep.json``; `SweepTrial` is one of its trials
 `DeviceResult`      a device run: ``result.json``; `MeasuredResult` with each `MeasuredText`, `LearnedResult` of
                     ``qkd devices learn``
-`Fitness`, `Drift`  the results of ``qkd.hardware.ranked`` and ``drift``; `DeviceNumbers` describes a device
+`Fitness`           a result of ``qkd.hardware.rank_devices``; `DeviceNumbers` describes a device
 `Estimate`          a number with its 95 % interval; `PairedDifference` is a difference with its verdict
 `Scores`            accuracy, macro-F1, calibration error and agreement
 `Parameters`        numbers of parameters
@@ -34,7 +34,6 @@ from qkd.results.cascade import Cascade, Deferral, RiskCoverage
 from qkd.results.device import (
     DeviceNumbers,
     DeviceResult,
-    Drift,
     Fitness,
     LearnedResult,
     MeasuredResult,
@@ -52,7 +51,6 @@ __all__ = [
     "DeviceNumbers",
     "DeviceResult",
     "Diagnosis",
-    "Drift",
     "EndpointUse",
     "Estimate",
     "Evaluation",

@@ -107,7 +107,7 @@ class Result(Record):
         Raises:
             FolderError: A field is missing or has a wrong type.
         """
-        return checked(dict(values), cls, Path(f"the {cls.__name__}"), "correct that field")
+        return checked(values, cls, Path(f"the {cls.__name__}"), "correct that field")
 
 
 class Estimate(Result):

@@ -246,26 +246,14 @@ class DeviceNumbers(Result):
     t2: Spread | None = None
 
 
-class NoiseScores(Result):
-    """Scores of a student under a device's noise, with unlimited shots and without mitigation.
+class Fitness(Result):
+    """Suitability of a device for a student, under the calibration's noise with unlimited shots, without mitigation.
 
     Attributes:
         same: The share of test texts whose predicted class the noise does not change.
         accuracy: The accuracy on the test texts.
         cost: The accuracy minus that without noise.
         rms: The root mean square error of the expectation values.
-    """
-
-    same: Estimate
-    accuracy: Estimate
-    cost: Estimate
-    rms: float
-
-
-class Fitness(NoiseScores):
-    """Suitability of a device for a student.
-
-    Attributes:
         device: The device's name, or its snapshot file.
         calibrated: The date of the calibration.
         qubits: The physical qubits in the order of the circuit's qubits.
@@ -275,6 +263,10 @@ class Fitness(NoiseScores):
         seconds: The estimated QPU seconds for them.
     """
 
+    same: Estimate
+    accuracy: Estimate
+    cost: Estimate
+    rms: float
     device: str
     calibrated: str
     qubits: tuple[int, ...]
@@ -282,21 +274,3 @@ class Fitness(NoiseScores):
     depth: int
     texts: int
     seconds: float
-
-
-class Drift(Result):
-    """A device on two days. Pairs are of the earlier and the later day.
-
-    Attributes:
-        then: The device on the earlier day.
-        now: The device on the later day.
-        predicted_error: The predicted error of the student's region, or None where its qubits or gates are missing.
-        student: The student's scores.
-        change: The student's later accuracy minus the earlier one.
-    """
-
-    then: DeviceNumbers
-    now: DeviceNumbers
-    predicted_error: tuple[float | None, float | None] | None = None
-    student: tuple[NoiseScores, NoiseScores] | None = None
-    change: Estimate | None = None

@@ -82,9 +82,6 @@ class TeacherCard(Result):
         weight: The matrix (C,C+W) from scores to logits.
         bias: The vector (C,) that is added to the logits.
         labels: The model's labels that count for each class of a ``classifier:`` teacher.
-        space: What the members of an ensemble average: ``probability`` or ``logit``.
-        weights: The weight of each member of an ensemble.
-        members: The cards of an ensemble's members.
         endpoint: The source, the server and the tokens of an ``api:`` teacher.
     """
 
@@ -108,9 +105,6 @@ class TeacherCard(Result):
     weight: list[list[float]] | None = None
     bias: tuple[float, ...] | None = None
     labels: dict[str, list[str]] | None = None
-    space: str | None = None
-    weights: tuple[float, ...] | None = None
-    members: tuple[TeacherCard, ...] | None = None
     endpoint: EndpointUse | None = None
 
 

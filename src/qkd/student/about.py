@@ -13,6 +13,7 @@ from qkd.core.arrays import read_shapes, read_tensors
 from qkd.core.config import EngineSpec
 from qkd.core.errors import FolderError
 from qkd.core.files import read_text
+from qkd.data.hashes import FILE as HASHES
 from qkd.results import Scores
 from qkd.results.base import Result
 from qkd.results.cascade import Cascade
@@ -21,6 +22,20 @@ from qkd.student.cores import Linear, QuantumCore, StudentCore
 from qkd.student.model import StudentModel
 
 FORMAT = 1
+MODELS = "encoder"
+"""Folder of the encoder's models in a bundle."""
+FILES = (
+    "config.json",
+    "student.safetensors",
+    "control.safetensors",
+    "circuit.qasm",
+    HASHES,
+    "encoder.safetensors",
+    "quick.json",
+    "quick.safetensors",
+    "README.md",
+)
+"""All files that a bundle can have; the folder ``MODELS`` is not among them."""
 REMEDY = "copy it again"
 
 
@@ -61,6 +76,9 @@ class About(Result):
         teacher: The teacher's name.
         data: The name of the training data.
         metrics: Scores on the test split.
+        control_metrics: Scores of the linear control on the test split.
+        examples: Number of labeled training texts by label.
+        command: The command that makes the student again.
         finished: Whether training was completed.
         controls: One sentence for each classical student that it was compared with.
         conclusion: The conclusion of that comparison about the circuit.
@@ -73,6 +91,9 @@ class About(Result):
     teacher: str = "unknown"
     data: str = "unknown"
     metrics: Scores | None = None
+    control_metrics: Scores | None = None
+    examples: dict[str, int] = Field(default_factory=dict)
+    command: str = ""
     finished: bool | None = None
     controls: tuple[str, ...] = ()
     conclusion: str = ""

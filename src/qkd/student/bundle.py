@@ -39,7 +39,7 @@ from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import make_encoder
 from qkd.results.base import Shown
 from qkd.simulation.factory import make_engine
-from qkd.student.about import FORMAT, REMEDY, About, BundleRecord, read_models
+from qkd.student.about import FILES, FORMAT, MODELS, REMEDY, About, BundleRecord, read_models
 from qkd.student.card import model_card
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from qkd.student.deferral import DeferredAnswers
     from qkd.student.torch_form import TorchForm
 
-MODELS = "encoder"
-"""Folder of the encoder's models in a bundle."""
 CHECK_TEXTS = 16
 """Texts, or random embeddings, on which a written bundle is compared with the student."""
 MAX_DEVIATION = 1e-3
@@ -184,7 +182,7 @@ class Student(Shown):
             self._check_written(part, list(check_texts)[:CHECK_TEXTS])
             folder.mkdir(parents=True, exist_ok=True)
             # config.json goes first and comes last, so a folder that has one is complete
-            for name in ("config.json", "control.safetensors", HASHES, "quick.json"):
+            for name in FILES:
                 (folder / name).unlink(missing_ok=True)
             shutil.rmtree(folder / MODELS, ignore_errors=True)
             for path in sorted(part.iterdir(), key=lambda path: path.name == "config.json"):
@@ -196,7 +194,12 @@ class Student(Shown):
 
     @public
     def export(
-        self, folder: str | Path, format: str = "numpy", texts: Sequence[str] = (), check: bool = True, **options: Any
+        self,
+        folder: str | Path,
+        format: str | None = None,
+        texts: Sequence[str] = (),
+        check: bool = True,
+        **options: Any,
     ) -> Exported:
         """Write the student in a format that needs neither qkd nor torch; see ``qkd.export.export_student``."""
         from qkd.export.registry import export_student

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 from qkd.core.markup import markdown_code, markdown_text
 from qkd.core.version import VERSION
+from qkd.encoders.registry import map_models
+from qkd.models.weights import is_hub_id
+from qkd.models.wheels import PINS
 from qkd.results.cascade import Cascade
+from qkd.student.about import About
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
@@ -49,12 +53,14 @@ def model_card(student: Student, includes_encoder: bool = False) -> str:
         "",
     ]
     if about.metrics is not None:
-        lines += ["| on the test split | value | 95 % interval |", "| --- | --- | --- |"]
+        columns = {"student": about.metrics, "linear control": about.control_metrics}
+        shown = {name: dict(scores.items()) for name, scores in columns.items() if scores is not None}
+        lines += [f"| on the test split | {' | '.join(shown)} |", "| --- " * (len(shown) + 1) + "|"]
         lines += [
-            f"| {name.replace('_', ' ')} | {number.value:.3f} | {number.low:.3f} to {number.high:.3f} |"
-            for name, number in about.metrics.items()
+            f"| {name.replace('_', ' ')} | {' | '.join(str(scores[name]) for scores in shown.values())} |"
+            for name in shown["student"]
         ]
-        lines.append("")
+        lines += ["", "Brackets are 95 % intervals. The linear control has no circuit and the same size.", ""]
     lines += [
         *(markdown_text(sentence) for sentence in about.controls),
         *([about.conclusion] if about.conclusion else []),
@@ -68,15 +74,30 @@ def model_card(student: Student, includes_encoder: bool = False) -> str:
         f"{counts.classical:,} in the linear maps. The encoder has {student.encoder.num_parameters:,}."
         + (" The folder `encoder` contains it, under its own license." if includes_encoder else ""),
         "",
+        "## Intended use",
+        "",
+        "The student labels texts of the kind that it was trained on, and it supports research on quantum classifiers. "
+        "A person should review answers that matter.",
+        "",
         "## Limits",
         "",
         "The student knows the labels above and the kind of texts that it was trained on. It gives a label to every "
         "text, also to texts of another kind or language. A simulator computes the circuit, so no quantum computer is "
         "needed.",
         "",
+        *_training(about),
         *_drawing(student),
     ]
     return "\n".join(lines)
+
+
+def _training(about: About) -> list[str]:
+    """Return the training texts of each label, and the command that makes the student again."""
+    if not about.command:
+        return []
+    rows = [f"| {markdown_text(label)} | {count:,} |" for label, count in about.examples.items()]
+    table = ["| label | labeled training texts |", "| --- | --- |", *rows, ""]
+    return ["## Training", "", *table, "```sh", about.command, "```", ""]
 
 
 def _metadata(student: Student) -> str:
@@ -84,12 +105,14 @@ def _metadata(student: Student) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     about = student.about
+    kind, _, dataset = about.data.partition(":")
+    dataset = dataset.partition(":")[0]
     results = [
         EvalResult(
             task_type="text-classification",
             dataset_type="text",
             dataset_name=about.data,
-            metric_type="accuracy" if name == "accuracy" else name,
+            metric_type=name,
             metric_value=f"{number.value:.4f} (95 % interval {number.low:.4f} to {number.high:.4f})",
         )
         for name, number in (about.metrics.items() if about.metrics is not None else [])
@@ -98,10 +121,24 @@ def _metadata(student: Student) -> str:
         license=LICENSE,
         library_name="qkd",
         pipeline_tag="text-classification",
+        base_model=_base_models(student.encoder.name) or None,
+        datasets=[dataset] if kind == "hf" and is_hub_id(dataset) else None,
         tags=["qkd", "quantum-machine-learning", "qiskit", "knowledge-distillation"],
         model_name="student" if results else None,
         eval_results=results or None,
     ).to_yaml()
+
+
+def _base_models(encoder: str) -> list[str]:
+    """Return the ids of an encoder's models on the Hugging Face Hub."""
+    ids = []
+
+    def collect(model: str) -> str:
+        ids.append(PINS[model].hub if model in PINS else model.partition("@")[0])
+        return model
+
+    map_models(encoder, collect)
+    return [name for name in ids if is_hub_id(name)]
 
 
 def _cascade(cascade: Cascade | None) -> list[str]:

@@ -6,7 +6,7 @@ statevector (``student/gatelist.py``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -85,12 +85,12 @@ class ClassicalForm:
     """
 
     classes: tuple[str, ...]
-    weight: np.ndarray
-    bias: np.ndarray
+    weight: np.ndarray = field(repr=False)
+    bias: np.ndarray = field(repr=False)
     angle_map: str
-    core: Core
-    head: np.ndarray
-    head_bias: np.ndarray
+    core: Core = field(repr=False)
+    head: np.ndarray = field(repr=False)
+    head_bias: np.ndarray = field(repr=False)
 
     @property
     def bounds(self) -> np.ndarray:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from qkd.core.arguments import public
-from qkd.core.errors import ConfigError, DataError, nearest
+from qkd.core.errors import ConfigError, DataError, QkdError, nearest
 from qkd.results.cascade import Cascade, Deferral, RiskCoverage
 from qkd.student.about import Validation
 from qkd.student.metrics import proportion, softmax
@@ -45,9 +45,9 @@ class DeferredAnswers:
         deferral: The threshold and its guarantee.
     """
 
-    labels: tuple[str | None, ...]
-    answered: np.ndarray
-    probabilities: np.ndarray
+    labels: tuple[str | None, ...] = field(repr=False)
+    answered: np.ndarray = field(repr=False)
+    probabilities: np.ndarray = field(repr=False)
     deferral: Deferral
 
     @property
@@ -72,7 +72,12 @@ def defer(
     known = answered.copy()
     asked = np.flatnonzero(~answered).tolist()
     if ask is not None and asked:
-        logits = np.asarray(ask([texts[row] for row in asked]))
+        try:
+            logits = np.asarray(ask([texts[row] for row in asked]))
+        except QkdError:
+            raise
+        except Exception as error:  # the caller's code
+            raise DataError(f"ask fails on {len(asked)} texts: {type(error).__name__}: {error}") from error
         if logits.shape != (len(asked), len(student.classes)) or logits.dtype.kind not in "fiu":
             raise DataError(
                 f"ask returns an array of shape {logits.shape} and type {logits.dtype} for {len(asked)} texts; it must "

@@ -8,21 +8,10 @@ from typing import TYPE_CHECKING
 
 from qkd.core.errors import ModelError, ServiceError
 from qkd.data.hashes import FILE as HASHES
+from qkd.student.about import FILES, MODELS
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
-
-FILES = (
-    "config.json",
-    "student.safetensors",
-    "control.safetensors",
-    "circuit.qasm",
-    "encoder.safetensors",
-    "quick.json",
-    "quick.safetensors",
-    "encoder/*",
-    "README.md",
-)
 
 
 def download(repo_id: str, revision: str | None = None) -> Path:
@@ -36,7 +25,7 @@ def download(repo_id: str, revision: str | None = None) -> Path:
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(FILES)))
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=[*FILES, f"{MODELS}/*"]))
     except HFValidationError:
         raise ModelError(f"'{repo_id}' is neither a folder nor a repository ORG/NAME of the Hugging Face Hub") from None
     except RepositoryNotFoundError:

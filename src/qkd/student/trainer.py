@@ -40,6 +40,8 @@ LR_DECAY_PER_EPOCH = 2.0
 """Factor by which each epoch divides the learning rate of encoder layers."""
 POOL_BATCHES = 16
 """Number of batches that are drawn together and then sorted by text length."""
+CONTROL_EPOCHS = 5
+"""Limit of a control's epochs over the student's: a control is cheap, and early stopping ends its training."""
 VALID_BATCH = 512
 """Validation texts per forward pass; an eighth of them behind encoder layers."""
 
@@ -288,6 +290,13 @@ def make_trainer(
         model.standardize(trainer.train_set.inputs)
         trainer.best = _copy(model.state_dict())
     return trainer
+
+
+def for_control(config: Config) -> Config:
+    """Return the configuration with which a classical control trains beside a student."""
+    return config.model_copy(
+        update={"train": config.train.model_copy(update={"epochs": CONTROL_EPOCHS * config.train.epochs})}
+    )
 
 
 def make_fine_tuner(

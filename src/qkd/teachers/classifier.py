@@ -15,6 +15,7 @@ from qkd.core import cache
 from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import ModelError, nearest, require_extra
+from qkd.core.objects import Named
 from qkd.models import weights
 from qkd.models.batching import class_logits
 from qkd.models.loading_report import Source, check_report, check_unused
@@ -165,7 +166,7 @@ class Classifier(Transformer):
         return out
 
 
-class ClassifierTeacher:
+class ClassifierTeacher(Named):
     """A trained classifier as a teacher.
 
     Args:

@@ -9,6 +9,7 @@ import numpy as np
 
 from qkd.core.config import Config
 from qkd.core.errors import ModelError
+from qkd.core.objects import Named
 from qkd.data.dataset import shuffled_by_content
 from qkd.data.features import to_array
 from qkd.models.transformer import Loading
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MODEL = "logreg"
 
 
-class FeaturesTeacher:
+class FeaturesTeacher(Named):
     """A logistic regression with out-of-fold logits for the training rows.
 
     Args:

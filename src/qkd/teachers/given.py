@@ -13,6 +13,7 @@ from qkd.core.cache import checked_rows
 from qkd.core.config import Config
 from qkd.core.console import log, progress
 from qkd.core.errors import ConfigError, ModelError
+from qkd.core.objects import Named
 from qkd.data.dataset import Splits
 from qkd.data.features import to_array
 from qkd.data.loading import Dataset
@@ -70,7 +71,7 @@ def check_teacher(value: Any) -> None:
         raise ConfigError(f"the function of FunctionTeacher is a {type(value.function).__name__}; pass a function")
 
 
-class GivenTeacher:
+class GivenTeacher(Named):
     """A caller's object as a teacher. Its logits are kept in memory and not cached.
 
     A scikit-learn classifier that is not fitted is fitted on the training texts, with out-of-fold logits for them.

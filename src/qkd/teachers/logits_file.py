@@ -25,6 +25,7 @@ from qkd.core.arrays import read_npz, read_shapes
 from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import DataError, QkdError, nearest
+from qkd.core.objects import Named
 from qkd.data.dataset import Splits
 from qkd.data.loading import Dataset, clean_label, normalize_text
 from qkd.models.transformer import Loading
@@ -50,7 +51,7 @@ class SavedLogits:
     texts: tuple[str, ...] | None
 
 
-class LogitsTeacher:
+class LogitsTeacher(Named):
     """A teacher whose logits are in a file."""
 
     cross_fitted = False

@@ -24,6 +24,7 @@ from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import ModelError, nearest, require_extra
 from qkd.core.files import write_json
+from qkd.core.objects import Named
 from qkd.core.teacher_config import LoraSpec
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.batching import class_logits
@@ -80,7 +81,7 @@ class AdapterTraining(Result):
     valid_accuracy: float
 
 
-class LoraTeacher:
+class LoraTeacher(Named):
     """A fine-tuned LM.
 
     Args:

@@ -15,6 +15,7 @@ import numpy as np
 from qkd.core import cache
 from qkd.core.cache import Key
 from qkd.core.config import Config
+from qkd.core.objects import Named
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.backbone import Backbone, FeatureExtractor
 from qkd.models.linear_probes import RIDGES, leave_one_out, squared_errors
@@ -35,7 +36,7 @@ SELECTION_TEXTS = 600
 LIKELIHOOD_WEIGHT = 1 / 3
 
 
-class ProbeTeacher:
+class ProbeTeacher(Named):
     """A frozen causal LM with a logistic head.
 
     Args:

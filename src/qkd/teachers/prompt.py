@@ -17,6 +17,7 @@ from qkd.core import cache
 from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import ModelError
+from qkd.core.objects import Named
 from qkd.core.teacher_config import PromptSpec
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
@@ -40,7 +41,7 @@ NEAR, MAX_NEAR = 128, 512
 MIN_TEXT_TOKENS = 16
 
 
-class PromptTeacher:
+class PromptTeacher(Named):
     """A prompted causal LM.
 
     Args:

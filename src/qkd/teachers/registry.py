@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
@@ -10,7 +10,6 @@ from qkd.core.arguments import public
 from qkd.core.config import Config
 from qkd.core.errors import ModelError, nearest
 from qkd.models.transformer import Loading
-from qkd.teachers.ensemble import EnsembleTeacher
 from qkd.teachers.protocol import Teacher
 
 # The module of each kind KIND:MODEL. It has a function ``make(model, loading, config)`` that returns a ``Teacher``.
@@ -30,12 +29,12 @@ Make = Callable[[str, Loading, Config], Teacher]
 
 
 @public
-def make_teacher(spec: str | Sequence[str], torch_device: str | None = None, config: Config | None = None) -> Teacher:
+def make_teacher(spec: str, torch_device: str | None = None, config: Config | None = None) -> Teacher:
     """Return the teacher that ``spec`` names.
 
     Args:
         spec: ``KIND:MODEL`` with a kind of ``KINDS`` or of an entry point, and a short name, folder, GGUF file or hub
-            id; for ``logits:`` a file. Several make an ensemble.
+            id; for ``logits:`` a file.
         torch_device: where a model runs; CUDA if there is one, by default.
         config: the settings of all kinds; the defaults if it is None.
 
@@ -50,17 +49,12 @@ def make_teacher(spec: str | Sequence[str], torch_device: str | None = None, con
         max_tokens=config.teacher.max_tokens,
         trust_remote_code=config.models.trust_remote_code,
     )
-    members = []
-    for name in [spec] if isinstance(spec, str) else spec:
-        kind, _, model = name.partition(":")
-        make = _find(kind, name)
-        if not model:
-            example = f"{kind}:smollm2-135m" if kind in ("lora", "probe", "prompt") else f"{kind}:NAME, a model or file"
-            raise ModelError(f"teacher '{name}' names nothing after '{kind}:'; write for example {example}")
-        members.append(make(model, loading, config))
-    if not members:
-        raise ModelError("no teacher is named; write for example probe:smollm2-135m")
-    return members[0] if len(members) == 1 else EnsembleTeacher(members, config.teacher.ensemble)
+    kind, _, model = spec.partition(":")
+    make = _find(kind, spec)
+    if not model:
+        example = f"{kind}:smollm2-135m" if kind in ("lora", "probe", "prompt") else f"{kind}:NAME, a model or file"
+        raise ModelError(f"teacher '{spec}' names nothing after '{kind}:'; write for example {example}")
+    return make(model, loading, config)
 
 
 def _find(kind: str, name: str) -> Make:

@@ -72,9 +72,6 @@ function makeHashing(dim) {
 
 function makeWordPiece(config) {
   const ids = new Map(config.tokens.map((token, i) => [token, i])), cache = new Map();
-  const special = new Map(Object.entries(config.special));
-  const escaped = [...special.keys()].sort((a, b) => b.length - a.length).map((mark) => mark.replace(/[^\w]/g, "\\$&"));
-  const marks = escaped.length ? new RegExp("(" + escaped.join("|") + ")", "g") : null;
   const ideograph = /[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u{20000}-\u{2fa1f}]/u;
 
   function words(text) {
@@ -83,7 +80,7 @@ function makeWordPiece(config) {
       if (/[\t\n\r\p{Z}]/u.test(c)) clean += " ";
       else if (c !== "\ufffd" && !/\p{C}/u.test(c)) clean += ideograph.test(c) ? ` ${c} ` : c;
     }
-    if (config.strip_accents) clean = clean.normalize("NFD").replace(/\p{Mn}/gu, "");
+    if (config.strip) clean = clean.normalize("NFD").replace(/\p{Mn}/gu, "");
     if (config.lowercase) clean = Array.from(clean, (c) => c.toLowerCase()).join("");
     return clean.replace(/[\p{P}$+<=>^`|~]/gu, " $& ").split(/\s+/u).filter(Boolean);
   }
@@ -105,21 +102,16 @@ function makeWordPiece(config) {
   }
 
   return (text) => {
-    const tokens = [];
-    (marks ? text.split(marks) : [text]).forEach((part, i) => {
-      if (i % 2) return tokens.push(special.get(part));
-      for (const word of words(part)) {
-        if (!cache.has(word)) cache.set(word, pieces(word));
-        tokens.push(...cache.get(word));
-      }
-    });
     if (cache.size > 1e5) cache.clear();
-    return tokens;
+    return words(text).flatMap((word) => {
+      if (!cache.has(word)) cache.set(word, pieces(word));
+      return cache.get(word);
+    });
   };
 }
 
-function makeStatic(config, arrays, prefix) {
-  const tokenize = makeWordPiece(config), table = arrays[prefix + "table"], scale = arrays[prefix + "scale"];
+function makeStatic(config, arrays) {
+  const tokenize = makeWordPiece(config), table = arrays[config.table], scale = arrays[config.scale];
   const dim = table.length / config.tokens.length;
   return (text) => {
     const row = new Float64Array(dim);
@@ -131,11 +123,9 @@ function makeStatic(config, arrays, prefix) {
   };
 }
 
-function makeEncoder(config, arrays, prefix) {
-  if (config.kind === "hashing") return makeHashing(config.dim);
-  if (config.kind === "static") return makeStatic(config, arrays, prefix);
-  const parts = config.parts.map((part, i) => makeEncoder(part, arrays, `${prefix}${i}.`));
-  return (text) => Float64Array.from(parts.flatMap((part) => Array.from(part(text))));
+function makeEncoder(parts, arrays) {
+  const encoders = parts.map((part) => (part.kind === "hashing" ? makeHashing(part.dim) : makeStatic(part, arrays)));
+  return (text) => Float64Array.from(encoders.flatMap((encode) => Array.from(encode(text))));
 }
 
 // A row vector times a matrix in row-major order.
@@ -258,7 +248,7 @@ function makeCore(core, arrays) {
 function makeClassifier(model, encode) {
   const arrays = Object.fromEntries(Object.entries(model.arrays).map(([name, entry]) => [name, decodeArray(entry)]));
   const core = makeCore(model.core, arrays);
-  encode = encode || makeEncoder(model.encoder, arrays, "");
+  encode = encode || makeEncoder(model.encoder, arrays);
   const classify = (text) => {
     let angles = multiply(encode(text), arrays.weight, arrays.bias);
     if (model.angle_map === "tanh") angles = angles.map((value) => Math.PI * Math.tanh(value));

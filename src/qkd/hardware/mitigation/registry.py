@@ -24,7 +24,7 @@ METHODS = {
 def check_method(name: str) -> None:
     """Refuse an unknown method."""
     if name not in METHODS:
-        raise ConfigError(f"there is no mitigation '{name}'{nearest(name, METHODS)}; known are {', '.join(METHODS)}")
+        raise ConfigError(f"there is no mitigation '{name}'{nearest(name, METHODS)}")
 
 
 def find_method(name: str) -> Method:

@@ -8,6 +8,7 @@ Servers ignore options that they do not know. Every label scores 0.0 where ``ech
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from qkd.core.errors import ModelError
 from qkd.core.teacher_config import ApiSpec
@@ -57,6 +58,7 @@ async def choose(endpoint: Endpoint, model: str, question: Question, spent: Usag
         raise ModelError(
             f"{endpoint.name} supplies no usable probabilities of labels with model '{model}': {'; '.join(reasons)}"
             + ("" if endpoint.spec.api_source == "auto" else "; --api-source auto tries the other sources")
+            + ("" if urlsplit(endpoint.name).path.strip("/") else "; the URLs of most servers end in /v1")
         )
     return source, reasons
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from qkd.core.console import log
 from qkd.core.errors import ModelError, QkdError, ServiceError, nearest
@@ -68,8 +68,8 @@ class Endpoint:
     Attributes:
         name: The URL without credentials.
         server: The model name and ``system_fingerprint`` of the latest response, empty where the server omits them.
-        testing: Whether requests test what the server supports, so that fewer attempts follow HTTP 500 or a server
-            that is silent.
+        testing: Whether requests test what the server supports, so that fewer attempts follow HTTP 500.
+        waits: Whether more than two attempts follow if the server is silent; another one may take the request.
         on_wait: Receives the seconds of each wait, for the progress.
     """
 
@@ -83,7 +83,7 @@ class Endpoint:
             raise ModelError(f"--api-url '{self.name}' is no http or https URL; write http://HOST:PORT/v1")
         self._auth = unquote(self._url.username or ""), unquote(self._url.password or "")
         self.spec, self._transport = spec, transport
-        self.server, self.testing = ("", ""), False
+        self.server, self.testing, self.waits = ("", ""), False, True
         self.on_wait: Callable[[float], None] = lambda seconds: None
         self._slots = asyncio.Semaphore(spec.api_concurrency)
         self._idle: list[httpx.AsyncClient] = []
@@ -135,7 +135,7 @@ class Endpoint:
         count, latest = len(failures), failures[-1]
         if self.testing and count >= TEST_ATTEMPTS and all(one.status == 500 for one in failures):
             raise Refused(f"{self.name} fails on the request: {latest}")  # another form of it may not
-        silent = self.testing and count > 1 and all(one.silent for one in failures)
+        silent = not self.waits and count > 1 and failures[-2].silent and latest.silent
         if silent or count >= MAX_ATTEMPTS:
             raise Unavailable(f"{self.name} did not answer after {count} attempts: {latest}")
 
@@ -164,11 +164,10 @@ class Endpoint:
         if not (key.isascii() and key.isprintable()):  # httpx would quote it
             raise ModelError(f"the key in {self.spec.api_key_env} contains characters that no key has")
         return httpx.AsyncClient(
-            base_url=self.name.rstrip("/") + "/",
             headers={"Authorization": f"Bearer {key}"} if key and not auth else {},
             auth=auth,
             timeout=None,  # ``_read`` limits the whole
-            verify=_tls(),
+            verify=self._url.scheme == "https" and _tls(),
             transport=self._transport,
         )
 
@@ -176,12 +175,11 @@ class Endpoint:
         """Send one request and return its JSON object."""
         while (seconds := self._paused_until - asyncio.get_running_loop().time()) > 0:
             await self._wait(seconds, self._pause_reason)
-        if path.startswith("/"):
-            path = urlunsplit((self._url.scheme, urlsplit(self.name).netloc, path, "", ""))
+        url = urljoin(self.name.rstrip("/") + "/", path)
         async with self._slots:
             client = self._idle.pop() if self._idle else self._connect()
             try:
-                status, headers, content = await _read(client, method, path, body, self.spec.api_timeout)
+                status, headers, content = await _read(client, method, url, body, self.spec.api_timeout)
             finally:
                 self._idle.append(client)
         for kind in ("requests", "tokens"):
@@ -197,7 +195,7 @@ class Endpoint:
                 "or name another one with --api-key-env"
             )
         if status >= 400:
-            raise Refused(f"{self.name} rejects the request (HTTP {status}): {self._reason(content, body)}")
+            raise Refused(f"{url} rejects the request (HTTP {status}): {self._reason(content, body)}")
         if status >= 300:
             to = safe_url(headers.get("location", ""))
             raise Refused(f"{self.name} redirects to '{to}' (HTTP {status}); give that URL as --api-url")
@@ -244,14 +242,14 @@ def _tls() -> ssl.SSLContext:
 
 
 async def _read(
-    client: httpx.AsyncClient, method: str, path: str, body: Mapping[str, Any] | None, timeout: float
+    client: httpx.AsyncClient, method: str, url: str, body: Mapping[str, Any] | None, timeout: float
 ) -> tuple[int, Mapping[str, str], bytes]:
     """Return status, headers and at most ``MAX_RESPONSE_BYTES`` of the content."""
     import httpx
 
     content = bytearray()
     try:
-        async with asyncio.timeout(timeout), client.stream(method, path, json=body) as response:
+        async with asyncio.timeout(timeout), client.stream(method, url, json=body) as response:
             async for part in response.aiter_bytes():
                 content += part
                 if len(content) > MAX_RESPONSE_BYTES:

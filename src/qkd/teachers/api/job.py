@@ -1,6 +1,6 @@
 """A job: questions about many texts to several servers, from one queue, each answer stored when it arrives.
 
-The stored answers are a file of one JSON line for each text. A killed job loses at most the requests that were in
+The stored answers are a file of one JSON line for each text. A killed job loses at most the texts that were in
 flight. The next job reads the file and asks about missing texts.
 """
 
@@ -45,7 +45,7 @@ class Answers:
         self.path = folder / f"{name}.jsonl"
         self._lock = FileLock(folder / f"{name}.lock")
         self._known: dict[str, dict[str, Any]] = {}
-        self._file, self._synced = -1, 0.0
+        self._file, self._synced, self._written = -1, 0.0, False
 
     def __enter__(self) -> Answers:
         """Lock the file and read it.
@@ -73,7 +73,8 @@ class Answers:
     def __exit__(self, *_: object) -> None:
         """Close the file, with all answers on the disk, and release the lock."""
         try:
-            os.fsync(self._file)
+            if self._written:
+                os.fsync(self._file)
         except OSError as error:
             raise NotWritten(self.path, error) from error
         finally:
@@ -98,6 +99,7 @@ class Answers:
         try:
             if os.write(self._file, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._written = True
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 os.fsync(self._file)
                 self._synced = time.monotonic()
@@ -126,16 +128,19 @@ class Job:
         Raises:
             QkdError: no server is left, the budget is spent, or too many texts have no answer.
         """
-        queue, total, failures = deque(texts), len(texts), 0
+        queue, total, failures, in_flight = deque(texts), len(texts), 0, 0
+        before, done = self._budget.dollars(self._budget.spent), 0
         lost, reason = Counter[str](), ""
         error: Exception | None = None
 
         async def work(endpoint: Endpoint) -> None:
-            nonlocal failures, error, reason
+            nonlocal failures, error, reason, in_flight, done
             while queue and error is None:
                 text = queue.popleft()
+                in_flight += 1
                 try:
-                    self._budget.check()
+                    dollars = self._budget.dollars(self._budget.spent)
+                    self._budget.check(dollars + in_flight * (dollars - before) / max(done, 1))
                     row = await self._row(endpoint, text)
                     answers.add(text, row)
                     failures += "failed" in row
@@ -151,13 +156,16 @@ class Job:
                 except Exception as failure:
                     error = error or failure
                     return
+                finally:
+                    in_flight, done = in_flight - 1, done + 1
                 spent = self._budget.spent
                 tokens = spent.prompt_tokens + spent.completion_tokens
-                bar.advance(1, f"{tokens:,} tokens{self._budget.price(spent)}")
+                bar.advance(1, f"({tokens:,} tokens{self._budget.price(spent)})")
 
         with progress(f"asking {self._source.model}", total, "texts") as bar:
             for endpoint in self._endpoints:
-                endpoint.on_wait = lambda seconds: bar.advance(0, f"waiting {seconds:.0f} s")
+                endpoint.waits = len(self._endpoints) == 1
+                endpoint.on_wait = lambda seconds: bar.advance(0, f"(waiting {seconds:.0f} s)")
             try:
                 left = total + 1
                 while error is None and 0 < len(queue) < left:  # a server that died leaves its texts to the others

@@ -27,15 +27,14 @@ class Likelihoods(Source):
 
     async def prepare(self) -> None:
         """Try ``echo`` and ``prompt_logprobs``, all labels in one request and one request for each."""
-        if self.question.prompt.chat:
-            raise Unsuited("the prompt asks for a chat, and this source continues plain text")
+        await self._use_template()
         reasons = []
         for options in ({"echo": True, "logprobs": 1}, {"prompt_logprobs": 0}):
             for together in (True, False):
                 self._options, self._together = options, together
                 try:
-                    forward = await self._of_words(PROBE_TEXTS[0], self._words())
-                    backward = await self._of_words(PROBE_TEXTS[0], self._words()[::-1])
+                    forward = _means(await self._of_words(PROBE_TEXTS[0], self._words()))
+                    backward = _means(await self._of_words(PROBE_TEXTS[0], self._words()[::-1]))
                 except (Unanswered, Unsuited) as error:
                     reasons.append(str(error))
                     continue
@@ -53,32 +52,32 @@ class Likelihoods(Source):
         Raises:
             Unsuited: they differ.
         """
-        choice = (await self._completions(prompt=self.question.plain(PROBE_TEXTS[0]), logprobs=1))[0]
-        listed = choice.get("logprobs")
-        values = listed.get("token_logprobs") if isinstance(listed, Mapping) else None
-        word = str(choice.get("text") or "")
-        if not word or not isinstance(values, list) or len(values) != 1 or not isinstance(values[0], int | float):
-            return
-        try:
-            (value,) = await self._of_words(PROBE_TEXTS[0], [word])
-        except (Unanswered, Unsuited):  # the token does not stand alone behind the prompt
-            return
-        if abs(value - values[0]) > GENERATED_TOLERANCE:
-            raise Unsuited(f"a token has log-probability {values[0]:.2f} if generated and {value:.2f} in a prompt")
+        match (await self._completions(prompt=await self._plain(PROBE_TEXTS[0]), logprobs=1))[0]:
+            case {"text": str(word), "logprobs": {"token_logprobs": [int() | float() as value]}} if word:
+                try:
+                    (read,) = await self._of_words(PROBE_TEXTS[0], [word])
+                except (Unanswered, Unsuited):  # the token does not stand alone behind the prompt
+                    return
+                whole = len(read) == 1 and "\ufffd" not in word  # part of a character is no token of a prompt
+                if whole and abs(read[0] - value) > GENERATED_TOLERANCE:
+                    raise Unsuited(
+                        f"a token has log-probability {value:.2f} if generated and {read[0]:.2f} in a prompt"
+                    )
 
     async def scores(self, text: str) -> Scores:
         """Return the logarithm of the mean likelihood over the words of each label."""
-        flat = iter(await self._of_words(text, self._words()))
+        flat = iter(_means(await self._of_words(text, self._words())))
         values = [
             np.logaddexp.reduce([next(flat) for _ in words]) - math.log(len(words)) for words in self.question.words
         ]
         return Scores(np.array(values))
 
     def _words(self) -> list[str]:
-        return [f" {word.strip()}" for words in self.question.words for word in words]
+        return [self._word(word) for words in self.question.words for word in words]
 
-    async def _of_words(self, text: str, words: Sequence[str]) -> list[float]:
-        prompt = self.question.plain(text)
+    async def _of_words(self, text: str, words: Sequence[str]) -> list[list[float]]:
+        """Return the log-probabilities of the tokens of each word behind the prompt."""
+        prompt = await self._plain(text)
         if self._together:
             listed = await self._completions(prompt=[prompt + word for word in words], **self._options)
             listed = sorted(listed, key=lambda choice: choice.get("index", 0))
@@ -87,11 +86,15 @@ class Likelihoods(Source):
             listed = [choice for choices in await asyncio.gather(*each) for choice in choices]
         if len(listed) != len(words):
             raise Unsuited(f"{len(listed)} answers to {len(words)} prompts")
-        return [_mean_of_word(choice, prompt, word) for choice, word in zip(listed, words, strict=True)]
+        return [_of_word(choice, prompt, word) for choice, word in zip(listed, words, strict=True)]
 
 
-def _mean_of_word(choice: Mapping[str, Any], prompt: str, word: str) -> float:
-    """Return the mean log-probability of the tokens of ``word`` behind ``prompt``.
+def _means(words: Sequence[Sequence[float]]) -> list[float]:
+    return [float(np.mean(values)) for values in words]
+
+
+def _of_word(choice: Mapping[str, Any], prompt: str, word: str) -> list[float]:
+    """Return the log-probabilities of the tokens of ``word`` behind ``prompt``.
 
     Raises:
         Unsuited: the choice does not contain exactly these tokens, or not their log-probabilities.
@@ -113,7 +116,7 @@ def _mean_of_word(choice: Mapping[str, Any], prompt: str, word: str) -> float:
     values = [value for _, value in inside if isinstance(value, int | float)]
     if len(values) != len(inside):
         raise Unsuited("a token of a label has no log-probability")
-    return float(np.mean(values))
+    return values
 
 
 def _prompt_tokens(choice: Mapping[str, Any], length: int) -> list[tuple[str, float | None, int | None]]:

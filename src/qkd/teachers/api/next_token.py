@@ -29,16 +29,11 @@ class TokenScores(Source):
 
     async def prepare(self) -> None:
         """Find the token of each label, and which endpoint the server has."""
-        if self.question.prompt.chat:
-            raise Unsuited("the prompt asks for a chat, and this source continues plain text")
-        ids = []
+        await self._use_template()
+        ids = list[int]()
         for name, words in zip(self.question.classes, self.question.words, strict=True):
-            try:
-                answer = await self._ask("/tokenize", {"prompt": f" {words[0].strip()}", "add_special_tokens": False})
-            except Unanswered as error:
-                raise Unsuited(f"no /tokenize: {error}") from None
-            tokens = answer.get("tokens")
-            if not isinstance(tokens, list) or len(tokens) != 1 or len(words) != 1:
+            tokens = await self._tokens(prompt=self._word(words[0]), add_special_tokens=False)
+            if len(tokens) != 1 or len(words) != 1:
                 raise Unsuited(f"the label '{name}' is not one token")
             ids += tokens
         if len(set(ids)) < len(ids):
@@ -54,7 +49,7 @@ class TokenScores(Source):
 
     async def scores(self, text: str) -> Scores:
         """Return one log-probability for each label."""
-        prompt = self.question.plain(text)
+        prompt = await self._plain(text)
         if self._sglang:
             body = {"query": prompt, "items": [""], "label_token_ids": list(self._ids), "apply_softmax": True}
             rows = (await self._ask("score", body)).get("scores")
@@ -63,7 +58,7 @@ class TokenScores(Source):
             return Scores(np.log(np.clip(np.array(rows[0], float), 1e-12, None)))
         choices = await self._completions(prompt=prompt, logprobs=1, logprob_token_ids=list(self._ids))
         listed = _next_tokens(choices[0])
-        values = [listed.get(f" {words[0].strip()}") for words in self.question.words]
+        values = [listed.get(self._word(words[0])) for words in self.question.words]
         if None in values:
             raise Unsuited("logprob_token_ids is ignored: a label's token is not returned")
         return Scores(np.array(values, float))
@@ -146,15 +141,14 @@ def _next_tokens(choice: Mapping[str, Any]) -> dict[str, float]:
     Raises:
         Unsuited: the server lists none, or only the sampled token has a probability.
     """
-    logprobs = choice.get("logprobs")
-    if not isinstance(logprobs, Mapping):
-        raise Unsuited("no log-probabilities although they were requested")
-    if isinstance(content := logprobs.get("content"), list) and content:  # chat, and llama.cpp's completions
-        pairs = [(one.get("token"), one.get("logprob")) for one in content[0].get("top_logprobs") or []]
-    elif isinstance(top := logprobs.get("top_logprobs"), list) and top and isinstance(top[0], Mapping):
-        pairs = list(top[0].items())
-    else:
-        pairs = []
+    pairs: list[tuple[Any, Any]] = []
+    match choice.get("logprobs"):
+        case {"content": [{"top_logprobs": [*top]}, *_]}:  # chat, and llama.cpp's completions
+            pairs = [(one.get("token"), one.get("logprob")) for one in top if isinstance(one, Mapping)]
+        case {"top_logprobs": [Mapping() as first, *_]}:
+            pairs = list(first.items())
+        case logprobs if not isinstance(logprobs, Mapping):
+            raise Unsuited("no log-probabilities although they were requested")
     listed: dict[str, float] = {}
     for token, value in pairs:
         if isinstance(value, int | float) and IMPOSSIBLE < value <= 0:  # NaN is neither

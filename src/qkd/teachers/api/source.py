@@ -118,6 +118,8 @@ class Source(ABC):
     name: ClassVar[str]
     repeatable: ClassVar[bool] = True
     _limits: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
+    # What the model's chat template puts before and after a text, for each set of examples; None without a template.
+    _templates: dict[tuple[tuple[str, int], ...], list[str]] | None = None
 
     def __init__(self, endpoint: Endpoint, model: str, question: Question, spent: Usage) -> None:
         self.endpoint, self.model, self.question = endpoint, model, question
@@ -126,7 +128,7 @@ class Source(ABC):
     @property
     def key(self) -> dict[str, Any]:
         """Everything about the source that determines an answer, as JSON values."""
-        return {"source": self.name}
+        return {"source": self.name, "template": self._templates and self._templates[self.question.examples]}
 
     def copy(self, **changes: Any) -> Source:
         """Return the same source with other attributes, and with no tokens used."""
@@ -170,11 +172,69 @@ class Source(ABC):
         if np.array_equal(first, second):
             raise Unsuited("two different texts have identical scores, as from a stale cache")
 
-    async def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def _use_template(self) -> None:
+        """Make the prompt that of a chat where ``prompt:`` would, unless the prompt file says ``chat = false``.
+
+        Raises:
+            Unsuited: the server uses a chat template and does not disclose it.
+        """
+        chat = self.question.prompt.chat
+        if chat is False:
+            return
         try:
-            answer = await self.endpoint.post(path, {"model": self.model, **body})
+            self._templates = {self.question.examples: await self._around_text()}
+        except Unanswered:
+            try:
+                await self._chat(1, messages=self.question.messages(PROBE_TEXTS[0]))
+            except Unanswered:
+                if chat is None:
+                    return  # the model has no template, and ``prompt:`` continues plain text
+            raise Unsuited(
+                "the server does not disclose its chat template (no /tokenize of messages), and this source needs it "
+                "unless the prompt file says chat = false"
+            ) from None
+
+    async def _around_text(self) -> list[str]:
+        """Return what vLLM's chat template puts before and after a text."""
+        text, other = PROBE_TEXTS
+        tokens = await self._tokens(messages=self.question.messages(text), add_generation_prompt=True)
+        shown = (await self._post("/detokenize", {"tokens": tokens})).get("prompt")
+        parts = str(shown).split(text)
+        if len(parts) != 2:
+            raise Unanswered("the server ignores messages")  # llama.cpp's /tokenize reads other fields
+        plain = await self._tokens(prompt=other.join(parts), add_special_tokens=False)
+        chat = await self._tokens(messages=self.question.messages(other), add_generation_prompt=True)
+        if plain != chat:
+            raise Unsuited("the chat template depends on the text")
+        return parts
+
+    async def _plain(self, text: str) -> str:
+        """Return the prompt as one text, which a word continues."""
+        if self._templates is None:
+            return self.question.plain(text)
+        if self.question.examples not in self._templates:
+            self._templates[self.question.examples] = await self._around_text()
+        return text.join(self._templates[self.question.examples])
+
+    def _word(self, word: str) -> str:
+        """Return a label's word as it continues the prompt."""
+        return word.strip() if self._templates else f" {word.strip()}"
+
+    async def _tokens(self, **body: Any) -> list[int]:
+        """Return the token ids of a prompt or of messages."""
+        tokens = (await self._post("/tokenize", body)).get("tokens")
+        if not isinstance(tokens, list):
+            raise Unanswered("/tokenize returns no tokens")
+        return tokens
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return await self.endpoint.post(path, {"model": self.model, **body})
         except Refused as error:
             raise Unanswered(str(error)) from None
+
+    async def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        answer = await self._post(path, body)
         usage = reported_usage(body, answer)
         self.usage += usage
         self.spent += usage
@@ -182,7 +242,8 @@ class Source(ABC):
 
     async def _completions(self, **body: Any) -> list[dict[str, Any]]:
         """Return the choices of a completion of one token, the most probable one."""
-        return _choices(await self._ask("completions", {"max_tokens": 1, "temperature": 0, **body}))
+        special = {} if self._templates is None else {"add_special_tokens": False}  # the template contains them
+        return _choices(await self._ask("completions", {"max_tokens": 1, "temperature": 0, **special, **body}))
 
     async def _chat(self, max_tokens: int, **body: Any) -> list[dict[str, Any]]:
         """Return the choices of a chat.
@@ -208,7 +269,7 @@ def _choices(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     Raises:
         Unanswered: there are none.
     """
-    found = answer.get("choices")
-    if not isinstance(found, list) or not found or not all(isinstance(choice, dict) for choice in found):
-        raise Unanswered("the answer has no choices")
-    return found
+    match answer.get("choices"):
+        case [_, *_] as found if all(isinstance(choice, dict) for choice in found):
+            return found
+    raise Unanswered("the answer has no choices")

@@ -15,6 +15,7 @@ from qkd.core import cache
 from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import ModelError, ServiceError, require_extra
+from qkd.core.objects import Named
 from qkd.core.teacher_config import ApiSpec, PromptSpec
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
@@ -38,7 +39,7 @@ MAX_CALIBRATION_TEXTS = 1000
 OWN_LABEL_PROBABILITY = 0.95  # of a training text that the model did not answer, which is left to its label
 
 
-class ApiTeacher:
+class ApiTeacher(Named):
     """An LLM behind an OpenAI-compatible endpoint.
 
     Args:
@@ -98,35 +99,35 @@ class ApiTeacher:
         texts, targets, classes = dataset.texts, dataset.targets, dataset.classes
         expected = self._expected(texts, classes)
         log.info(self.estimate(texts, classes))
-        self.budget.check(min(expected.values(), key=self.budget.dollars))
+        self.budget.check(min(map(self.budget.dollars, expected.values())))
         self._own = {cache.text_hash(texts[row]): int(targets[row]) for row in splits.train}
         examples: tuple[tuple[str, int], ...] = ()
         if self.spec.examples:
             examples, self._spare = draw_examples(dataset, splits, self.spec)
         source = self._source = _run(self._connect(self._question(classes, examples), texts))
-        self.budget.check(expected[source.name])
+        self.budget.check(self.budget.dollars(expected[source.name]))
         rows = splits.train[shuffled_by_content([texts[row] for row in splits.train], 0)[:MAX_CALIBRATION_TEXTS]]
         asked = np.concatenate([rows, splits.valid])  # one job, because the end of a job does not use all connections
-        answered = np.isfinite(self.scores([texts[row] for row in asked])).all(axis=1)[: len(rows)]
+        scores, valid = np.split(self.scores([texts[row] for row in asked]), [len(rows)])
+        answered = np.isfinite(scores).all(axis=1)
         if answered.sum() < 2 * len(classes):
             raise ModelError(
                 f"{self.name} answered {answered.sum()} of {len(rows)} texts, too few to calibrate its scores"
             )
         rows = rows[answered]
-        calibrated = [texts[row] for row in rows]
         how = "labels" if self.spec.calibrate == "words" else self.spec.calibrate  # a server scores no other words
-        self._calibration = calibrate(self.scores(calibrated), targets[rows], len(classes), how)
-        self._out_of_fold = OutOfFold(calibrated, self._calibration.unseen)
-        logits = self._to_logits([texts[row] for row in splits.valid])
+        self._calibration = calibrate(scores[answered], targets[rows], len(classes), how)
+        self._out_of_fold = OutOfFold([texts[row] for row in rows], self._calibration.unseen)
+        logits = self._to_logits([texts[row] for row in splits.valid], valid)
         self._facts = validation_scores(self.name, logits, targets[splits.valid])
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, out of fold for those that calibrated the scores."""
-        return self._out_of_fold.put_into(self._to_logits(texts), texts)
+        return self._out_of_fold.put_into(self.predict_logits(texts), texts)
 
     def predict_logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts; stored answers are used, since a second one costs money."""
-        return self._to_logits(texts)
+        return self._to_logits(texts, self.scores(texts))
 
     def describe(self) -> TeacherCard:
         """Return model, source, prompt, tokens and cost."""
@@ -214,7 +215,7 @@ class ApiTeacher:
         """
         failed: list[str] = []
         for endpoint in self._endpoints:
-            endpoint.testing = True
+            endpoint.testing, endpoint.waits = True, False
             try:
                 await endpoint.check_model(self.model)
                 source, self._rejected = await choose(endpoint, self.model, question, self.budget.spent)
@@ -231,12 +232,11 @@ class ApiTeacher:
             server = " ".join(self._server).strip() or "unnamed"
             log.info(f"{self.name}: '{source.name}' scores the labels on {endpoint.name} ({server})")
             return source
-        raise ServiceError("; ".join(failed))
+        raise ServiceError(f"{'; '.join(failed)}; start the server, or give the URL of another one as --api-url")
 
-    def _to_logits(self, texts: Sequence[str]) -> np.ndarray:
+    def _to_logits(self, texts: Sequence[str], scores: np.ndarray) -> np.ndarray:
         """Return calibrated logits; an unanswered text gets its label if it is a training text, else zeros."""
         _, calibration = self._fitted()
-        scores = self.scores(texts)
         answered = np.isfinite(scores).all(axis=1)
         out = np.zeros((len(texts), scores.shape[1]), np.float32)
         out[answered] = calibration(scores[answered])

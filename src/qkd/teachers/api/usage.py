@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from qkd.core.errors import BudgetError
@@ -31,7 +31,7 @@ class Usage:
 
     def __iadd__(self, other: Usage) -> Usage:
         """Add the tokens and requests of ``other``."""
-        for name, value in asdict(other).items():
+        for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
         return self
 
@@ -58,11 +58,11 @@ class Budget:
 
     def price(self, usage: Usage) -> str:
         """Return the cost of ``usage`` for messages; nothing without a price."""
-        return f", ${self.dollars(usage):.2f}" if any(self.prices) else ""
+        dollars = self.dollars(usage)
+        return f", ${dollars:,.{2 if dollars >= 1 else 4}f}" if any(self.prices) else ""
 
-    def check(self, expected: Usage | None = None) -> None:
-        """Raise a BudgetError if the cost of ``expected``, or else what was spent, is above the limit."""
-        dollars = self.dollars(expected or self.spent)
+    def check(self, dollars: float) -> None:
+        """Raise a BudgetError if ``dollars`` are above the limit."""
         if self.limit is not None and dollars > self.limit:
             raise BudgetError(
                 f"{self.name}: ${dollars:.2f} is above --max-cost {self.limit:g}; all answers so far are stored, "
@@ -72,10 +72,10 @@ class Budget:
 
 def reported_usage(body: Mapping[str, Any], answer: Mapping[str, Any]) -> Usage:
     """Return the tokens of one answered request, estimated where the server reports none."""
-    reported = answer.get("usage")
-    counts = [reported.get(f"{kind}_tokens") for kind in ("prompt", "completion")] if isinstance(reported, dict) else []
-    if counts and isinstance(counts[0], int) and counts[0] > 0:
-        return Usage(1, counts[0], counts[1] if isinstance(counts[1], int) and counts[1] > 0 else 0)
+    match answer.get("usage"):
+        case {"prompt_tokens": int(read), **rest} if read > 0:
+            written = rest.get("completion_tokens")
+            return Usage(1, read, max(written, 0) if isinstance(written, int) else 0)
     read, written = (sum(map(len, texts_of(part))) for part in (body, answer))
     return Usage(1, estimated_tokens(read), estimated_tokens(written), estimated=1)
 
