@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 PYTEST  = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults wheel-test constraints cover lint docs hooks bench install clean
+.PHONY: help demo test test-slow test-faults wheel-test constraints cover lint docs hooks bench install clean
 
 help:  ## list the targets and what may be set
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -32,13 +32,16 @@ $(VENV)/.test: $(STAMP)
 demo: $(STAMP)  ## the main job: a real LLM's classifier into an 11-qubit circuit
 	$(BIN)/qkd distill
 
-test: $(VENV)/.test  ## every test
+test: $(VENV)/.test  ## every test but the slow and the randomized ones
 	$(PYTEST)
+
+test-slow: $(VENV)/.test  ## the notebooks, and the tests of Qiskit and of qiskit-machine-learning on our engines
+	$(PYTEST) --dist load -m slow tests
 
 test-faults: $(VENV)/.test  ## long randomized tests; QKD_FAULTS=10 makes them ten times as long
 	$(PYTEST) -m faults tests
 
-cover: $(VENV)/.test  ## every test, and that they reach 90 % of the code
+cover: $(VENV)/.test  ## the same tests, and that they reach 90 % of the code
 	$(PYTEST) --cov --cov-report=term --cov-fail-under=90
 
 wheel-test:  ## build the wheel and use it in an empty environment; CONSTRAINTS=constraints-lowest.txt for the lowest versions

@@ -28,6 +28,7 @@ from qkd import Run, Student
 from qkd.student.metrics import proportion
 
 REPEATS = 3
+TEACHER_TEXTS = 40
 # Runs in the contender's process: the preparation defines `classify`, a function from texts to labels.
 PROGRAM = """
 import json, sys, time
@@ -127,7 +128,8 @@ def contenders(
     student, bundle = run.student, str(run.folder.student)
     command = [sys.executable, "-m", "qkd", "predict", "a text", "--run", bundle]
     found: list[tuple[str, str, list[str], Path | None]] = [
-        ("student (torch)", STUDENT.format(folder=bundle), command, run.folder.student)
+        ("teacher", TEACHER.format(run=str(run.folder.path)), [], None),
+        ("student (torch)", STUDENT.format(folder=bundle), command, run.folder.student),
     ]
     for name, kind, options in (
         ("numpy", "numpy", {}),
@@ -189,17 +191,19 @@ def main() -> None:
             folder = Path(name)
             payload = folder / "payload.json"
             # Baselines are fitted on half of the test texts, and every accuracy is that on the other half.
-            payload.write_text(json.dumps({"train": texts[:half], "labels": labels[:half], "texts": repeated}))
             print(f"\n{path}: encoder {run.student.encoder.name}, {len(repeated):,} texts\n")
             print("| contender | ms per text | texts/s | cold start, CPU ms | MB on disk | MB in memory | accuracy |")
             print("| --- | --- | --- | --- | --- | --- | --- |")
             for title, preparation, command, where in contenders(run, folder, texts, arguments.transformer):
+                used = repeated[:TEACHER_TEXTS] if title == "teacher" else repeated
+                payload.write_text(json.dumps({"train": texts[:half], "labels": labels[:half], "texts": used}))
                 result = measure(preparation, payload)
                 if result is None:
                     continue
-                seconds = float(result["seconds"]) / len(repeated)
-                judged = range(half, min(len(texts), len(repeated)))
-                accuracy = proportion(np.array([result["answers"][i] == labels[i] for i in judged]))
+                seconds = float(result["seconds"]) / len(used)
+                judged = range(half, min(len(texts), len(used)))
+                hits = np.array([result["answers"][i] == labels[i] for i in judged])
+                accuracy = proportion(hits) if len(hits) else "-"
                 start = f"{1e3 * cold_start(command):.0f}" if command else "-"
                 size = f"{megabytes(where):.2f}" if where else "-"
                 print(

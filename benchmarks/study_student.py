@@ -33,6 +33,7 @@ from qkd.core.teacher_config import TeacherSpec
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.trainable import make_trainable
 from qkd.experiments.candidates import recipe_file
+from qkd.models.backbone import Backbone
 from qkd.pipeline.inputs import Clock, choose_encoder, prepare_inputs
 from qkd.simulation.factory import make_engine, torch_device
 from qkd.simulation.start import with_start
@@ -76,6 +77,13 @@ CHANGES: dict[str, dict[str, Any]] = {
     "static:minilm": {"encoder": "static:minilm"},
     "static:minilm, --tune-encoder 1": {"encoder": "static:minilm", "tune": 1},
     "hashing": {"encoder": "hashing"},
+    # What is worth exporting without torch; `--unlabeled` also makes the tables of more texts.
+    "static:minilm?dim=256": {"encoder": "static:minilm?dim=256"},
+    "static:minilm+hashing": {"encoder": "static:minilm+hashing"},
+    "logreg on static:minilm": {"encoder": "static:minilm", "logreg": True},
+    "model2vec": {"model2vec": True},
+    "logreg on model2vec": {"model2vec": True, "logreg": True},
+    "TF-IDF with logreg": {"tfidf": True},
 }
 
 
@@ -102,10 +110,34 @@ def settings(change: dict[str, Any], seed: int) -> Config:
     return make_config({**sections, "engine": {"torch_device": "cpu"}})
 
 
+def model2vec_embeddings(texts: Sequence[str]) -> np.ndarray:
+    """Return embeddings (N,D) of texts by a table that model2vec distills from MiniLM; needs ``model2vec[distill]``."""
+    from model2vec.distill import distill_from_model
+
+    backbone = Backbone("minilm")
+    table = distill_from_model(backbone.network, backbone.tokenizer)
+    return np.asarray(table.encode(list(texts)), np.float32)
+
+
+def tfidf_accuracy(data: TrainingData, texts: Sequence[str]) -> float:
+    """Return the test accuracy of TF-IDF with a logistic regression whose strength the validation texts choose."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    parts = [data.labeled_train, data.valid, data.test]
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit([texts[row] for row in parts[0]])
+    train, valid, test = (vectorizer.transform([texts[row] for row in rows]) for rows in parts)
+    models = [LogisticRegression(C=c, max_iter=1000).fit(train, data.targets[parts[0]]) for c in (1, 3, 10, 30, 100)]
+    best = max(models, key=lambda model: model.score(valid, data.targets[data.valid]))
+    return float(best.score(test, data.targets[data.test]))
+
+
 def score(change: dict[str, Any], seed: int, data: TrainingData, encoder: Encoder, texts: Sequence[str]) -> list[float]:
     """Return test accuracy, training accuracy and CPU seconds of one student of N texts."""
     begun = time.process_time()
     test, train = data.test, data.train
+    if change.get("tfidf"):
+        return [tfidf_accuracy(data, texts), float("nan"), time.process_time() - begun]
     if change.get("logreg"):
         right = (logreg.fit_logreg(data)[0].argmax(axis=1) == data.targets[test]).mean()
         return [float(right), float("nan"), time.process_time() - begun]
@@ -133,8 +165,11 @@ def main() -> None:
     """Do the study and print its table as it grows."""
     parser = argparse.ArgumentParser()
     parser.add_argument("texts", nargs="+")
-    parser.add_argument("--teacher", default=TeacherSpec().teacher[0])
+    parser.add_argument("--teacher", default=TeacherSpec().teacher)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--unlabeled", help="a file of texts that the teacher labels; {name} is replaced as in a teacher"
+    )
     parser.add_argument("--only", action="append", help="a line, by its name; the default is always there")
     parser.add_argument("--out", type=Path, help="a JSONL file of every student's scores; a second call continues it")
     given = parser.parse_args()
@@ -160,6 +195,8 @@ def main() -> None:
                 continue
             teacher = given.teacher.format(name=name, seed=seed)
             asked_data = {"data": path, "split_seed": seed, "limit": int(limit) if limit else None}
+            if given.unlabeled:
+                asked_data["unlabeled"] = given.unlabeled.format(name=name)
             spec = make_config({"data": asked_data, "teacher": {"teacher": teacher}, "engine": {"torch_device": "cpu"}})
             with tempfile.TemporaryDirectory() as temporary:
                 sources = prepare_inputs(spec, RunFolder(Path(temporary)), False, Clock())
@@ -174,6 +211,8 @@ def main() -> None:
                     asked = change.get("encoder", spec.encoder.encoder)
                     encoder, _ = choose_encoder(asked, spec, sources.corpus, "tune" in change)
                     seen = replace(data, embeddings=embed_texts(encoder, sources.corpus.texts))
+                if "model2vec" in change:
+                    seen = replace(data, embeddings=model2vec_embeddings(sources.corpus.texts))
                 note(line, name, seed, score(change, seed, seen, encoder, sources.corpus.texts))
     found: dict[tuple[str, str], list[list[float]]] = {}
     for (line, name, seed), scores in sorted(kept.items()):

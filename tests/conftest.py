@@ -11,15 +11,15 @@ import pandas as pd
 import pytest
 
 LONGEST = (
-    *("test_examples.py", "test_docs.py", "test_service.py", "test_strict.py", "test_mitigated.py", "test_suites.py"),
-    *("test_simulators.py", "test_wrong_calls.py"),
+    *("test_service.py", "test_distill.py", "test_docs.py", "test_simulators.py", "test_compare_asked.py"),
+    *("test_api.py", "test_strict.py", "test_compare.py", "test_objects.py", "test_wrong_calls.py"),
 )
 """The files that take longest, the longest first. Each file runs in one process, which makes its fixtures once."""
 
 
 UNCOUNTED = {
-    *("test_examples.py", "test_docs.py", "test_simulators.py", "test_distill.py", "test_latest.py"),
-    *("test_labelling.py", "test_suites.py", "test_properties.py"),
+    *("test_docs.py", "test_simulators.py", "test_distill.py", "test_latest.py"),
+    *("test_labelling.py", "test_properties.py"),
 }
 """Files whose lines are not counted, though they run: that takes twice the time, and others reach the same lines."""
 

@@ -151,6 +151,11 @@ def test_predictions_are_written_to_a_file(bundle, tmp_path, suffix):
     assert qkd("predict", "x", "--run", str(bundle), "--output", str(tmp_path / "x.xls")).returncode == 1
 
 
+def test_empty_texts_are_counted(bundle):
+    said = qkd("predict", "", "x", "--run", str(bundle), check=True).stderr
+    assert "1 of 2 texts are empty" in said
+
+
 def test_a_text_can_forge_no_line_and_a_dash_is_explained(bundle):
     done = qkd("predict", "good\nforged\t0.999\t\x1b[1A", "--run", str(bundle), check=True)
     assert done.stdout.count("\n") == 1 and r"good\nforged\t0.999\t\x1b[1A" in done.stdout

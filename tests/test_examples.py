@@ -22,6 +22,7 @@ def models():
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 @pytest.mark.models
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path, models):

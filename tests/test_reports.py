@@ -22,7 +22,7 @@ from qkd.student.verdicts import compare_accuracies
         (40, 10, "The student is better than a linear student (+3.0 points, +1.6 to +4.4)."),
         (10, 40, "The student is worse than a linear student (-3.0 points, -4.4 to -1.6)."),
         (4, 3, "The student is equivalent to a linear student (+0.1 points, -0.5 to +0.7; margin 1)."),
-        (22, 20, "The student and a linear student: undecided (+0.2 points, -1.1 to +1.5); about 2,600 test texts"),
+        (22, 20, "The student and a linear student: undecided (+0.2 points, -1.1 to +1.5); about 2,600 texts"),
     ],
 )
 def test_a_verdict_follows_from_the_interval_and_the_margin(right, wrong, words):
@@ -35,14 +35,19 @@ def test_the_teacher_is_questioned_only_where_the_student_learned_nothing_from_i
     def gain(verdict):
         return PairedDifference(value=0, low=0, high=0, p=1, p_holm=1, verdict=verdict, sentence="A sentence.")
 
-    def said(teacher, student):
-        metrics = Metrics.model_construct(teacher_gain=gain(teacher), controls={"logreg": gain(student)})
-        return teacher_conclusion(metrics)
+    def said(teacher, student, right=3):
+        logits = np.eye(2)[[0, 0, 1, 1]]
+        numbers = score(logits, np.array([0, 0, 1, 1][:right] + [0] * (4 - right)), logits)
+        lines = {"teacher": ModelResult.model_construct(numbers=numbers)}
+        controls = {"logreg": gain(student)}
+        return teacher_conclusion(Metrics.model_construct(teacher_gain=gain(teacher), controls=controls, lines=lines))
 
     assert "stronger --teacher" in said("undecided", "undecided") and "stronger --teacher" in said(
         "worse", "equivalent"
     )
     assert said("better", "worse") == said("undecided", "better") == "A sentence."
+    perfect = said("undecided", "undecided", right=4)
+    assert "no wrong answer" in perfect and "--teacher" not in perfect
 
 
 def test_a_picture_is_drawn_of_its_own_values_though_others_were_drawn_before():

@@ -118,6 +118,19 @@ def test_a_student_shows_itself(run):
     assert "<svg" in student._repr_html_() and student.plot_circuit().has_data()
 
 
+def test_a_column_of_texts_is_classified_as_a_list(run, table):
+    texts = list(table["t"][:5])
+    for given in (table["t"][:5], np.array(texts), tuple(texts)):
+        assert qkd.predict(given, run=run) == qkd.predict(texts, run=run)
+
+
+def test_a_device_run_takes_a_layout(run):
+    [device_run] = qkd.run_hardware(
+        run, device="fake_manila", local=True, samples=4, shots=16, mitigation="none", layout=[4, 3, 2], dry_run=True
+    )
+    assert device_run.plan.student.layout.initial_index_layout(filter_ancillas=True) == [4, 3, 2]
+
+
 def test_every_public_object_fits_a_screen(run, table, corpus):
     device, dataset = qkd.devices.load("fake_fez"), qkd.data.load(str(corpus / "texts.csv"), "t", "y")
     compiled = qkd.transpile("hardware", "fake_manila", qubits=4)

@@ -381,7 +381,7 @@ OTHERS = """
     qkd.simulation.linear_response(None) | qkd.hardware.collect(RUN, "hw-99") | qkd.hardware.collect([RUN])
     qkd.hardware.collect(S) | qkd.hardware.cancel(RUN, []) | qkd.hardware.cancel("nowhere", "hw-1")
     qkd.hardware.list_jobs([]) | qkd.hardware.list_jobs(FILE) | qkd.hardware.rank_devices(RUN, "ab")
-    qkd.hardware.rank_devices(RUN, [None]) | qkd.hardware.drift(3, 3) | qkd.hardware.drift(backend, "nowhere")
+    qkd.hardware.rank_devices(RUN, [None])
     qkd.hardware.DeviceRunRequest(samples=0) | qkd.hardware.DeviceRunRequest(mitigation=["x", 3])
     qkd.hardware.LearningRequest(shots="a") | qkd.hardware.DeviceRunRequest(run=3)
     qkd.results.Prediction.from_dict(3) | qkd.results.Estimate() | qkd.results.Scores.from_dict([])

@@ -298,16 +298,19 @@ def predict(
     Raises:
         QkdError: there are no texts, or there is no student.
     """
+    from qkd.data.dataset import validate_texts
     from qkd.data.features import to_texts
     from qkd.data.loading import load_texts
 
-    inputs = [texts] if isinstance(texts, str) else to_texts(texts) if hasattr(texts, "shape") else list(texts)
+    given: Any = [texts] if isinstance(texts, str) else texts
+    features = getattr(given, "ndim", 1) == 2
+    inputs = to_texts(given) if features else validate_texts(given)
     if not inputs and not file:
         raise DataError("no texts to classify: give them as arguments or with --file")
     student, opened = open_student(run)
     own = opened.config.data if opened else DataSpec()
     inputs += load_texts(Path(file), text_column or own.text_column) if file else ()
-    if hasattr(texts, "shape"):
+    if features:
         _check_reads_features(student)
     more: dict[str, list[Any]] = {}
     if defer is None and not ask_teacher:

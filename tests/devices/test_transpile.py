@@ -374,3 +374,10 @@ class NoQubits(CalibratedBackend):
 
     def __init__(self):
         super().__init__("nothing", Target())
+
+
+def test_an_option_noise_model_may_be_no_model_of_aer():
+    """IonQ's backends have one that is a name."""
+    backend = GenericBackendV2(4, seed=0)
+    backend.options.update_options(noise_model="ideal")
+    assert qkd.transpile("hardware", backend=backend, qubits=3).device.num_qubits == 4

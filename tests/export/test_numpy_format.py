@@ -15,6 +15,7 @@ from qkd.encoders.combined import JoinedEncoder
 from qkd.encoders.registry import make_encoder
 from qkd.encoders.static import StaticEncoder
 from qkd.export import numpy_format, registry
+from qkd.export.server import load_model
 from qkd.student.cores import make_control
 from tests.export.conftest import CLASSES, CPU, make_student, read, wordpiece_table
 
@@ -89,7 +90,7 @@ def test_other_encoders_are_refused_with_the_alternative(tmp_path):
         name, dim, arrays, num_parameters, key, encode, report = "minilm", 8, {}, 0, {}, None, None
 
     with pytest.raises(ModelError, match=r"'minilm' runs a transformer.*format onnx"):
-        make_student(Transformer()).export(tmp_path / "out")
+        make_student(Transformer()).export(tmp_path / "out", "numpy")
     arrays = wordpiece_table()
     tokenizer = json.loads(arrays["tokenizer"].tobytes())
     mark = {"id": 3, "content": "[SEP]", "special": False, "normalized": True}
@@ -117,20 +118,26 @@ def test_an_export_that_differs_is_not_written(hashing_student, tmp_path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
-def test_a_damaged_or_foreign_export_is_refused_by_its_loader(hashing_student, tmp_path):
-    for damage in ("weights", "format", "core"):
+def test_a_damaged_or_foreign_export_is_refused(hashing_student, tmp_path):
+    changes = {"format": "qkd-numpy-99", "core": {"kind": "predict"}, "classes": ["yes", "no"], "encoder": ["hashing"]}
+    for damage in ("weights", *changes):
         folder = hashing_student.export(tmp_path / damage, check=False).folder
         model = read(folder / "model.json")
         if damage == "weights":
             data = bytearray((folder / "model.safetensors").read_bytes())
             data[-5] ^= 1
             (folder / "model.safetensors").write_bytes(bytes(data))
-        elif damage == "format":
-            (folder / "model.json").write_text(json.dumps({**model, "format": "qkd-numpy-99"}))
         else:
-            (folder / "model.json").write_text(json.dumps({**model, "core": {"kind": "predict"}}))
+            (folder / "model.json").write_text(json.dumps({**model, damage: changes[damage]}))
         done = run_loader(folder, "a text")
         assert done.returncode and "is no readable export" in done.stderr and "export the student again" in done.stderr
+        with pytest.raises(FolderError, match="was changed after the export"):
+            load_model(folder)
+        manifest = read(folder / "export.json")  # as another version would have written it
+        manifest["sha256"] = {}
+        (folder / "export.json").write_text(json.dumps(manifest))
+        with pytest.raises(FolderError, match="is no readable export"):
+            load_model(folder)
 
 
 def test_folders_with_other_files_are_kept(hashing_student, tmp_path):

@@ -1,7 +1,10 @@
 """Mitigation, budget, ledger and rehearsal, each for itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from qiskit import QuantumCircuit
 from qiskit.circuit.library import CZGate, ECRGate
 from qiskit.quantum_info import Operator, SuperOp, pauli_basis
 from qiskit_aer.noise import depolarizing_error, thermal_relaxation_error
@@ -227,3 +230,15 @@ def test_unknown_mitigations_and_no_shots_are_refused():
         Mitigation("zn", 100)
     with pytest.raises(QkdError, match="at least 1 shot"):
         Mitigation("zne", 0)
+
+
+def test_a_gate_without_a_reported_duration_takes_as_long_as_the_others():
+    held = snapshot.load_snapshot("fake_manila")
+    circuit = QuantumCircuit(5)
+    circuit.cx(0, 1)
+    gates = held.calibration.gates
+    typical = np.median([gate.duration for gate in gates["cx"].values()])
+    unknown = {**gates, "cx": {**gates["cx"], (0, 1): replace(gates["cx"][0, 1], duration=None)}}
+    device = replace(held, calibration=replace(held.calibration, gates=unknown))
+    longer = budget.seconds_per_shot(circuit, device) - budget.seconds_per_shot(QuantumCircuit(5), device)
+    assert longer == pytest.approx(typical, rel=0.1)

@@ -428,7 +428,7 @@ def test_a_page_that_a_killed_process_left_behind_is_written_again(service, fold
     assert "ibm_manila" in (folder / "report.html").read_text()
 
 
-SEQUENCES = int(os.environ.get("QKD_SEQUENCES", "200"))
+SEQUENCES = int(os.environ.get("QKD_SEQUENCES", "60"))
 
 
 @pytest.mark.no_cover

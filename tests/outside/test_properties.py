@@ -14,13 +14,13 @@ from qkd.engines import LightConeEstimator
 seeds = st.integers(0, 2**31)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seeds)
 def test_random_noisy_cases_are_aers(seed):
     assert worst(case(seed)) < 1e-9
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seeds)
 def test_wide_cliffords_rotations_and_rates_are_pauli_props(seed):
     pauli_prop = pytest.importorskip("pauli_prop")

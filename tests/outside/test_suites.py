@@ -62,6 +62,7 @@ def unpacked():
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("package", "file", "engine"), SUITES, ids=lambda value: Path(value).stem)
 def test_their_tests_pass_with_our_engines(package, file, engine, unpacked):
     pytest.importorskip("ddt", reason="their tests need ddt: pip install -e .[test]")

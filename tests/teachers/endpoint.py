@@ -6,14 +6,14 @@ sgl-project/sglang#32290), ``no_logprobs`` (ollama/ollama#16117, #13638, ggml-or
 (abetlen/llama-cpp-python#1906), ``old_limit`` (abetlen/llama-cpp-python#1907) and ``new_limit`` (openai's newer
 models), ``cuts`` (ollama/ollama#8099, #17889), ``schema_ignored`` (ggml-org/llama.cpp#24097), ``sampled``
 (ggml-org/llama.cpp#7197), ``thinks`` (sgl-project/sglang#28456), ``spent`` (sipeed/picoclaw#966), ``shuffled`` and
-``swapped`` (InternLM/lmdeploy#2395), ``any_model`` (ggml-org/llama.cpp#10056), ``no_usage``
-(sgl-project/sglang#18132), ``offsets`` (xorbitsai/inference#5245), ``bytes`` (offsets count bytes), ``zeros``
-(every log-probability is 0.0), ``nulls``, ``jitter`` (values change with every request), ``one_prompt``
-(llama-cpp-python 0.3.36 fails with HTTP 500 on several prompts), ``no_completions`` and ``no_schema`` (chat-only
-servers), ``score`` (vLLM's ``logprob_token_ids``), ``vllm`` (its
-``/tokenize`` of messages, and no chat without a template), ``sglang`` (its ``/v1/score``), ``empty`` (content is null),
-``prompt_wrong`` (llama-cpp-python 0.3.36 returns wrong log-probabilities of a prompt), ``lists_all`` (llama.cpp lists
-any number of tokens, while vLLM and OpenAI refuse more than 20).
+``swapped`` (InternLM/lmdeploy#2395), ``any_model`` (ggml-org/llama.cpp#10056), ``no_usage`` (sgl-project/sglang#18132),
+``offsets`` (xorbitsai/inference#5245), ``bytes`` (offsets count bytes), ``zeros`` (every log-probability is 0.0),
+``nulls``, ``jitter`` (values change with every request), ``one_prompt`` (llama-cpp-python 0.3.36 fails with HTTP 500 on
+several prompts), ``no_completions`` and ``no_schema`` (chat-only servers), ``score`` (vLLM's ``logprob_token_ids``),
+``vllm`` (its ``/tokenize`` of messages, and no chat without a template), ``ignores_messages`` (llama.cpp's
+``/tokenize``), ``sglang`` (its ``/v1/score``), ``empty`` (content is null), ``prompt_wrong`` (llama-cpp-python 0.3.36
+returns wrong log-probabilities of a prompt), ``lists_all`` (llama.cpp lists any number of tokens, while vLLM and OpenAI
+refuse more than 20).
 """
 
 import asyncio
@@ -294,6 +294,8 @@ class Server:
         if not {"score", "sglang", "vllm"} & self.deviations:
             raise KeyError("tokenize")
         if "messages" in body:
+            if "ignores_messages" in self.deviations:
+                return {"tokens": []}
             if "vllm" not in self.deviations or not self.tokenizer.chat_template:
                 raise KeyError("messages")
             return {"tokens": self.ids(self.rendered(body), special=False)}

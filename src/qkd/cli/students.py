@@ -172,6 +172,8 @@ def predict(
         from qkd import api
 
         rows = api.predict(texts, spec.file, spec.text_column, spec.run, risk_of(defer), ask_teacher)
+    if empty := sum(not row.text.strip() for row in rows):
+        log.warning(f"{empty:,} of {len(rows):,} texts are empty; their labels say nothing about a text")
     if output is not None:
         _write_predictions(output, rows)
         return

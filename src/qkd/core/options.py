@@ -119,6 +119,7 @@ class DeviceRunOptions(TypedDict, total=False):
     target_stderr: float | None
     mode: Literal["job", "batch", "session"] | None
     profile: str | None
+    layout: Sequence[int] | str | None
     randomizations: int | None
     twirl_gates: bool
     learned: str | None

@@ -102,7 +102,8 @@ def validate_texts(texts: Sequence[str], name: str = "texts") -> list[str]:
         raise DataError(f"{name} is {_a(texts)}; give a list of strings") from None
     for number, text in enumerate(rows):
         if not isinstance(text, str):
-            raise DataError(f"{name}[{number}] is {_a(text)} ({text!r:.40}), not a string; remove or convert it")
+            shown = " ".join(repr(text).split())[:40]
+            raise DataError(f"{name}[{number}] is {_a(text)} ({shown}), not a string; remove or convert it")
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
             raise DataError(f"{name}[{number}] ({text!r:.40}) contains bytes that are not UTF-8; decode it again")
     return rows

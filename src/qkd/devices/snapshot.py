@@ -129,8 +129,9 @@ Device: TypeAlias = str | Path | BackendV2 | Snapshot
 
 def from_backend(backend: BackendV2, origin: str | None = None) -> Snapshot:
     """Return a snapshot of the current calibration of any backend."""
-    noise = getattr(backend.options, "noise_model", None)
-    if noise is not None and not noise.is_ideal() and not _has_errors(backend):
+    # IonQ's backends have an option of that name that is no model of Aer
+    is_ideal = getattr(getattr(backend.options, "noise_model", None), "is_ideal", None)
+    if is_ideal is not None and not is_ideal() and not _has_errors(backend):
         log.warning("%s has a noise model that its target does not report, so qkd takes it as ideal", backend.name)
     return _cleaned(calibrations.from_backend(backend), origin or f"backend {backend.name}")
 

@@ -90,10 +90,10 @@ def _line(trials: Trials, student: Candidate, data: TrainingData, encoder_ms: fl
     classes = len(data.classes)
 
     def f1(seed: int, texts: np.ndarray) -> float:
-        return macro_f1(predicted[seed, texts], targets[texts], classes)
+        return float(macro_f1(predicted[seed, texts], targets[texts], classes))
 
     def ece(seed: int, texts: np.ndarray) -> float:
-        return calibration_error(probabilities[seed, texts], targets[texts])
+        return float(calibration_error(probabilities[seed, texts], targets[texts]))
 
     right = (predicted == targets).astype(float)
     accuracy = drop = None

@@ -30,7 +30,7 @@ class Classifier:
         self.config, self.arrays, self.core, self.classes = config, arrays, config["core"], tuple(config["classes"])
         # make_hashing or make_static; an export contains the functions that its student needs.
         self.encoders = [globals()[f"make_{part['kind']}"](part, arrays) for part in config["encoder"]]
-        self.predict_proba([""])  # fails where an array is missing
+        dict(zip(self.classes, self.predict_proba([""])[0], strict=True))  # fails where an array or a label is missing
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Return probabilities (N,C) of N texts."""

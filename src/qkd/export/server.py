@@ -81,7 +81,10 @@ def load_model(target: str | Path, defer: float | Literal["teacher"] | None = No
     manifest = read_manifest(folder)
     kind, threshold = manifest["format"], manifest.get("threshold")
     if kind == "numpy":
-        loaded = classify.read_export(folder)
+        try:
+            loaded = classify.read_export(folder)
+        except RuntimeError as error:  # its own error, because the loader knows no other
+            raise FolderError(str(error)) from None
         return Model(str(folder), loaded.classes, loaded.predict_proba, threshold)
     if kind == "onnx" and (folder / "tokenizer.json").is_file():
         from qkd.export import onnx_classify

@@ -115,16 +115,26 @@ class Budget:
 def seconds_per_shot(circuit: QuantumCircuit, device: Snapshot, gate_overhead: float = 1.0) -> float:
     """Return the QPU seconds of one shot: the device's delay between shots, the circuit, and its readout.
 
+    A gate without a reported duration takes the median of the device's gates on as many qubits.
+
     Args:
         circuit: Circuit of the device's gates, on its indices.
         gate_overhead: Mean factor by which a mitigation method lengthens two-qubit gates.
     """
     calibration = device.calibration
+    reported: dict[int, list[float]] = {}
+    for places in calibration.gates.values():
+        for place, gate in places.items():
+            if gate.duration is not None:
+                reported.setdefault(len(place), []).append(gate.duration)
+    typical = {size: float(np.median(durations)) for size, durations in reported.items()}
     busy = dict.fromkeys(circuit.qubits, 0.0)
     for item in circuit.data:
         place = tuple(circuit.find_bit(qubit).index for qubit in item.qubits)
         known = calibration.gates.get(item.operation.name, {}).get(place)
-        length = (known.duration if known is not None else None) or 0.0
+        length = 0.0
+        if known is not None:
+            length = typical.get(len(place), 0.0) if known.duration is None else known.duration
         end = max(busy[qubit] for qubit in item.qubits) + length * (gate_overhead if len(place) == 2 else 1)
         busy |= dict.fromkeys(item.qubits, end)
     readout = max((qubit.readout_length or 0.0 for qubit in calibration.qubits), default=0.0)

@@ -157,10 +157,13 @@ def _prepare(request: AnyRequest, folder: RunFolder, offline: bool, backend: Bac
     """Read the device, compile the circuit and compute the parameter values of the texts or circuits."""
     for_texts = request.for_texts() if isinstance(request, LearningRequest) else request
     device = _read_backend(for_texts, backend, folder) if backend else _read_device(for_texts, folder, offline)
-    # Another profile asks for another circuit than that of training.
-    trained = trained_circuit(folder, device.snapshot) if for_texts.profile is None else None
+    # Another profile or layout asks for another circuit than that of training.
+    as_trained = for_texts.profile is None and for_texts.layout is None
+    trained = trained_circuit(folder, device.snapshot) if as_trained else None
     own = None if trained is None else read_config(folder.config).device.profile
     profile = profiles.load_profile(for_texts.profile or own or profiles.default_name(device.snapshot))
+    if for_texts.layout is not None:
+        profile = profile.with_overrides({"qubits": for_texts.layout})
     student = Student.load(folder.path)
     logical = student.model.circuit
     compiled = choose_circuit(logical, trained, transpile(logical, device.snapshot, profile), device.snapshot)

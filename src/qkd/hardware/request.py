@@ -16,7 +16,7 @@ from qkd.core.config import read_config
 from qkd.core.errors import ConfigError, nearest
 from qkd.core.files import Row
 from qkd.core.runs import RunFolder
-from qkd.core.specs import Count, Seed, Spec, option
+from qkd.core.specs import Count, Layout, Seed, Spec, option
 from qkd.hardware.mitigation.registry import METHODS, check_method
 
 MIN_CIRCUITS = 16
@@ -62,6 +62,7 @@ class DeviceRunRequest(BaseRequest):
     )
     mode: Mode | None = option(None, "How jobs are submitted: job, batch or session; else the profile's.")
     profile: str | None = option(None, "The transpile profile; else that of training, or the device's own.")
+    layout: Layout = option(None, "Physical qubit of each logical one, such as 3,4,5. Default: search for the best.")
     randomizations: Count | None = option(None, "Number of twirls that the shots are spread over.")
     twirl_gates: bool = option(False, "Twirl two-qubit gates, whatever the mitigation.")
     learned: str | None = option(

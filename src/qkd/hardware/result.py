@@ -131,7 +131,7 @@ def interpret(plan: Plan, student: Student, job_records: list[JobRecord]) -> Dev
         **common,
         classes=tuple(model.classes),
         observables=tuple(map(observable_text, model.circuit.observables)),
-        rms=bootstrap(lambda chosen: float(np.sqrt(squares[chosen].mean())), len(squares)),
+        rms=bootstrap(lambda chosen: np.sqrt(squares[chosen].mean(axis=-1)), len(squares)),
         rms_noisy=float(np.sqrt(((noisy - exact) ** 2).mean())),
         stderr=float(np.mean(stds[np.isfinite(stds)])) if np.isfinite(stds).any() else None,
         covered=proportion((np.abs(evs - exact) < Z95 * stds).ravel()).value,

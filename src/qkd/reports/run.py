@@ -159,7 +159,8 @@ def endpoint_sentences(teacher: TeacherCard) -> list[str]:
 def teacher_conclusion(metrics: Metrics) -> str:
     """Return how the teacher compares with a logistic regression, with advice where it is not better.
 
-    A student that is better than the logistic regression has learned something, so it gets no such advice.
+    A student that is better than the logistic regression has learned something, so it gets no such advice. Nor does a
+    teacher without a wrong answer: none is stronger.
     """
     gain = metrics.teacher_gain
     if gain is None:
@@ -167,6 +168,8 @@ def teacher_conclusion(metrics: Metrics) -> str:
     student = metrics.controls.get(LOGREG)
     if gain.verdict == "better" or (student and student.verdict == "better"):
         return gain.sentence
+    if metrics.lines["teacher"].numbers.accuracy.value == 1:
+        return f"{gain.sentence} The teacher has no wrong answer; more or harder test texts would tell more."
     return f"{gain.sentence} This teacher may have nothing to distill; use a stronger --teacher."
 
 

@@ -28,7 +28,7 @@ def proportion(hits: np.ndarray) -> Estimate:
     return Estimate(value=value, low=min(value, float(interval.low)), high=max(value, float(interval.high)))
 
 
-def bootstrap(statistic: Callable[[np.ndarray], float], n: int, resamples: int = 1000, seed: int = 0) -> Estimate:
+def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], n: int, resamples: int = 1000, seed: int = 0) -> Estimate:
     """Return ``statistic(all rows)`` with its percentile-bootstrap interval over row resamples (Efron 1979).
 
     ``scipy.stats.bootstrap`` passes resampled values where these statistics need rows, and its default interval (BCa)
@@ -36,46 +36,54 @@ def bootstrap(statistic: Callable[[np.ndarray], float], n: int, resamples: int =
     widened to contain the value.
 
     Args:
-        statistic: maps an index array into n rows to a number.
+        statistic: maps B resamples, indices (B,n) into the n rows, to B numbers.
         resamples: number of draws with replacement.
     """
     rng = np.random.default_rng(seed)
-    values = [statistic(rng.integers(0, n, n)) for _ in range(resamples)]
-    low, high = np.quantile(values, (0.025, 0.975))
-    value = statistic(np.arange(n))
+    step = max(2**16 // n, 1)  # so many fit into the cache of a core
+    parts = (rng.integers(0, n, (min(step, resamples - start), n)) for start in range(0, resamples, step))
+    low, high = np.quantile(np.concatenate([statistic(part) for part in parts]), (0.025, 0.975))
+    value = float(statistic(np.arange(n)[None])[0])
     return Estimate(value=value, low=min(value, float(low)), high=max(value, float(high)))
 
 
 def confusion_matrix(predicted: np.ndarray, targets: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return the number of texts (C,C) of each true class (rows) with each predicted class (columns).
+    """Return the number of texts (...,C,C) of each true class (rows) with each predicted class (columns).
 
-    ``sklearn.metrics.confusion_matrix`` checks its input, which takes far longer than the sum in a thousand calls.
+    ``sklearn.metrics.confusion_matrix`` takes one resample (N,) at a time; this one takes (...,N).
     """
-    counts = np.bincount(targets * num_classes + predicted, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes)
+    counts = _sums(targets * num_classes + predicted, num_classes**2)
+    return counts.reshape(*targets.shape[:-1], num_classes, num_classes)
+
+
+def _sums(index: np.ndarray, size: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the sums (...,``size``) of the weights (...,N), or the counts, that fall to each of ``index`` (...,N)."""
+    rows = index.reshape(-1, index.shape[-1])
+    places = (rows + size * np.arange(len(rows))[:, None]).ravel()
+    given = None if weights is None else weights.ravel()
+    return np.bincount(places, given, size * len(rows)).reshape(*index.shape[:-1], size)
 
 
 def f1_scores(table: np.ndarray) -> np.ndarray:
-    """Return the one-against-rest F1 scores (C,) of a confusion matrix (C,C); a class that never occurs counts as 0."""
-    hits, total = np.diag(table), table.sum(axis=1) + table.sum(axis=0)
+    """Return the F1 scores (...,C), one against the rest, of a confusion matrix (...,C,C); 0 for an absent class."""
+    hits, total = np.diagonal(table, axis1=-2, axis2=-1), table.sum(axis=-1) + table.sum(axis=-2)
     return np.where(total > 0, 2 * hits / np.maximum(total, 1), 0.0)
 
 
-def macro_f1(predicted: np.ndarray, targets: np.ndarray, num_classes: int) -> float:
-    """Return the mean of the C one-against-rest F1 scores; a class that never occurs counts as 0."""
-    return float(np.mean(f1_scores(confusion_matrix(predicted, targets, num_classes))))
+def macro_f1(predicted: np.ndarray, targets: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return the mean (...) of the C one-against-rest F1 scores of classes (...,N); 0 for an absent class."""
+    return np.mean(f1_scores(confusion_matrix(predicted, targets, num_classes)), axis=-1)
 
 
-def calibration_error(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
+def calibration_error(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> np.ndarray:
     """Return the expected calibration error: mean |confidence - accuracy| over equal-width bins.
 
-    Source: Guo et al., arXiv:1706.04599, eq. 3. Args: probabilities (N,C), targets (N,).
+    Source: Guo et al., arXiv:1706.04599, eq. 3. Args: probabilities (...,N,C), targets (...,N).
     """
-    confidence = probabilities.max(axis=1)
-    hit = probabilities.argmax(axis=1) == targets
+    confidence = probabilities.max(axis=-1)
+    hit = probabilities.argmax(axis=-1) == targets
     index = np.clip((confidence * bins).astype(int), 0, bins - 1)
-    gap = np.bincount(index, weights=confidence - hit, minlength=bins)
-    return float(np.abs(gap).sum() / len(targets))
+    return np.abs(_sums(index, bins, confidence - hit)).sum(axis=-1) / targets.shape[-1]
 
 
 @public
@@ -179,4 +187,4 @@ def majority_logits(train_targets: np.ndarray, n: int, num_classes: int) -> np.n
 def accuracy_gain(logits: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> Estimate:
     """Return accuracy(logits) - accuracy(reference), (N,C) each, with a bootstrap interval over paired texts."""
     difference = (logits.argmax(axis=1) == targets).astype(float) - (reference.argmax(axis=1) == targets)
-    return bootstrap(lambda rows: float(difference[rows].mean()), len(targets))
+    return bootstrap(lambda rows: difference[rows].mean(axis=-1), len(targets))

@@ -174,7 +174,7 @@ def _sentence(subject: str, other: str, difference: PairedDifference, margin: fl
     elif difference.verdict == "undecided":
         end = "more seeds, not more texts, would decide it."
         if difference.texts_needed:
-            end = f"about {difference.texts_needed:,} test texts would decide a difference of this size."
+            end = f"about {difference.texts_needed:,} texts would decide a difference of this size."
         text = f"{subject} and {other}: undecided ({points}); {end}"
     else:
         text = f"{subject} is {difference.verdict} than {other} ({points})."

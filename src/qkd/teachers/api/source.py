@@ -200,9 +200,11 @@ class Source(ABC):
         tokens = await self._tokens(messages=self.question.messages(text), add_generation_prompt=True)
         shown = (await self._post("/detokenize", {"tokens": tokens})).get("prompt")
         parts = str(shown).split(text)
+        if len(parts) != 2:
+            raise Unanswered("the server ignores messages")  # llama.cpp's /tokenize reads other fields
         plain = await self._tokens(prompt=other.join(parts), add_special_tokens=False)
         chat = await self._tokens(messages=self.question.messages(other), add_generation_prompt=True)
-        if len(parts) != 2 or plain != chat:
+        if plain != chat:
             raise Unsuited("the chat template depends on the text")
         return parts
 
