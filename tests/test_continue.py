@@ -81,7 +81,9 @@ def test_what_cannot_continue_is_told(runs, corpus, tmp_path):
     given = {"runs": tmp_path, "epochs": 1, "continue_from": old.folder.path}
     with pytest.raises(QkdError, match=r"but the student in .* knows"):
         qkd.distill(**given, data=texts[texts["y"] != "torch"])
-    with pytest.raises(QkdError, match="has another circuit or encoder than this run"):
-        qkd.distill(**given, data=texts, qubits=4)
+    other = {"qubits": 4, "encoder": "hashing:32", "circuit": "product", "angle_map": "minmax"}
+    for name, value in other.items():
+        with pytest.raises(QkdError, match=rf"{name} is {value}, and the student in .* has "):
+            qkd.distill(**given, data=texts, **{name: value})
     done = command("distill", "--continue", str(tmp_path / "none"), "--data", "x.csv", "--runs", str(tmp_path))
     assert done.returncode == 1 and "no run in this folder" in done.stderr

@@ -112,7 +112,9 @@ def _fits(value: Any, kind: Any) -> bool:
         dimensions = getattr(value, "ndim", 0)
         is_array = isinstance(dimensions, int) and dimensions > 0
         inner = (isinstance(value, Sequence) and not isinstance(value, str | bytes)) or is_array
-        return inner and (parts[0] is Any or all(_fits(item, parts[0]) for item in value))
+        if parts[0] is Any or not inner:
+            return inner
+        return not hasattr(value, "columns") and all(_fits(item, parts[0]) for item in value)  # a table has its names
     if origin is Mapping:
         return isinstance(value, Mapping)
     if origin is Callable:

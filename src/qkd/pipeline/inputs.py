@@ -19,7 +19,7 @@ from qkd.core.console import log
 from qkd.core.errors import ConfigError, DataError, ModelError
 from qkd.core.files import read_json, write_json
 from qkd.core.objects import is_object
-from qkd.core.runs import RunFolder
+from qkd.core.runs import RunFolder, find_folder
 from qkd.encoders.hidden_states import choose_layers
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.registry import make_encoder
@@ -43,6 +43,15 @@ PROBE_TEXTS = 2000
 """Maximum number of training texts of the logistic regression that the teacher is compared with."""
 PINNED_TEXTS = 8
 """Number of texts by which a resumed run recognizes its teacher and encoder."""
+KEPT = (
+    ("encoder", "encoder"),
+    ("student", "circuit"),
+    ("student", "inputs"),
+    ("student", "qubits"),
+    ("student", "layers"),
+    ("student", "angle_map"),
+)
+"""Settings that a student keeps when its training continues."""
 
 
 class Clock:
@@ -161,10 +170,21 @@ def _student_before(config: Config, corpus: Corpus) -> Student | None:
     """Return the student whose training continues, if there is one.
 
     Raises:
+        ConfigError: The run is to have another circuit or encoder.
         DataError: Its classes are not those of the texts.
     """
     if config.data.continue_from is None:
         return None
+    stored = RunFolder(find_folder(config.data.continue_from)).config
+    if stored.is_file():
+        of_student = read_config(stored)
+        for section, key in KEPT:
+            old, new = (getattr(getattr(each, section), key) for each in (of_student, config))
+            if old != new:
+                raise ConfigError(
+                    f"--{key.replace('_', '-')} is {new}, and the student in {config.data.continue_from} has {old}; "
+                    "omit the option, or train a new student"
+                )
     before = Student.load(config.data.continue_from)
     if before.classes != corpus.dataset.classes:
         raise DataError(

@@ -13,7 +13,6 @@ from qkd.circuits.student import StudentCircuit, count
 from qkd.core.callbacks import notify
 from qkd.core.config import Config
 from qkd.core.console import log, progress
-from qkd.core.errors import ConfigError
 from qkd.core.files import write_lines
 from qkd.core.runs import RunFolder
 from qkd.encoders.protocol import Encoder
@@ -122,21 +121,11 @@ class _Runner:
     start: dict[str, torch.Tensor] | None = None
 
     def quantum(self, circuit: StudentCircuit, engine: Engine, data: TrainingData, folder: Path) -> Trainer:
-        """Return the trainer of a student with a circuit, new or with the weights of the student before.
-
-        Raises:
-            ConfigError: The student before has another circuit.
-        """
+        """Return the trainer of a student with a circuit, new or with the weights of the student before."""
         core = QuantumCore(circuit, engine, self.config.train.train_shots)
         trainer = make_trainer(self.config, core, data, engine.device, folder)
         if self.start is not None:
-            try:
-                trainer.start_from(self.start)
-            except RuntimeError as error:
-                raise ConfigError(
-                    f"{self.config.data.continue_from}: its student has another circuit or encoder than this run "
-                    f"({str(error).splitlines()[-1].strip()}); omit --circuit, --qubits, --layers and --encoder"
-                ) from None
+            trainer.start_from(self.start)
         return trainer
 
     def train(

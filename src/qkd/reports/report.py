@@ -16,6 +16,7 @@ from qkd.reports.pages import Code, Part, Picture, Report, SearchableTable, Sect
 from qkd.reports.tables import Table
 from qkd.results import DeviceResult, MeasuredResult, Metrics, TestPrediction
 from qkd.results.run import read_metrics, read_predictions
+from qkd.results.teacher import money
 from qkd.student.metrics import confusion_matrix
 
 MAX_CHARACTERS = 300
@@ -147,7 +148,7 @@ def four_lines(metrics: Metrics, measured: Sequence[MeasuredResult] = ()) -> lis
     if speed is not None:
         cost += f", {speed:.2f} ms for each text"
     if metrics.teacher.endpoint and metrics.teacher.endpoint.dollars is not None:
-        cost += f"; ${metrics.teacher.endpoint.dollars:,.2f} for {metrics.teacher.name}"
+        cost += f"; {money(metrics.teacher.endpoint.dollars)} for {metrics.teacher.name}"
     if measured:
         seconds = sum(result.qpu_seconds_estimated for result in measured)
         cost += f"; {seconds:,.0f} QPU seconds for {sum(result.texts for result in measured):,} texts (estimated)"

@@ -7,6 +7,11 @@ from pydantic import ConfigDict
 from qkd.results.base import Result
 
 
+def money(dollars: float) -> str:
+    """Return an amount of US dollars, with four decimals below one dollar."""
+    return f"${dollars:,.{2 if dollars >= 1 else 4}f}"
+
+
 class SelectionTrial(Result):
     """One option that was compared with others on labeled texts: a prompt, or the layers of an encoder.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qkd.core.errors import BudgetError
+from qkd.results.teacher import money
 
 CHARACTERS_PER_TOKEN = 3.5
 # Length of a part of a server's text that is looked for in the request, whose texts no message may contain.
@@ -58,14 +59,13 @@ class Budget:
 
     def price(self, usage: Usage) -> str:
         """Return the cost of ``usage`` for messages; nothing without a price."""
-        dollars = self.dollars(usage)
-        return f", ${dollars:,.{2 if dollars >= 1 else 4}f}" if any(self.prices) else ""
+        return f", {money(self.dollars(usage))}" if any(self.prices) else ""
 
     def check(self, dollars: float) -> None:
         """Raise a BudgetError if ``dollars`` are above the limit."""
         if self.limit is not None and dollars > self.limit:
             raise BudgetError(
-                f"{self.name}: ${dollars:.2f} is above --max-cost {self.limit:g}; all answers so far are stored, "
+                f"{self.name}: {money(dollars)} is above --max-cost {self.limit:g}; all answers so far are stored, "
                 "the same command with a higher limit continues"
             )
 
