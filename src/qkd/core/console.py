@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
@@ -120,25 +120,34 @@ SILENCE_SECONDS = 1.0
 
 
 @contextmanager
-def heartbeat() -> Iterator[None]:
-    """On a terminal, count the seconds in the last line while a command prints nothing, as during slow imports."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield
-        return
+def _meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run ``work`` in a thread during this block; its event is set at the end."""
     ended = threading.Event()
-
-    def beat() -> None:
-        while not ended.wait(0.5):
-            _screen.count()
-
-    thread = threading.Thread(target=beat, daemon=True)
-    _screen.watched = True
+    thread = threading.Thread(target=work, args=(ended,), daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
+
+
+@contextmanager
+def heartbeat() -> Iterator[None]:
+    """On a terminal, count the seconds in the last line while a command prints nothing, as during slow imports."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield
+        return
+
+    def beat(ended: threading.Event) -> None:
+        while not ended.wait(0.5):
+            _screen.count()
+
+    _screen.watched = True
+    try:
+        with _meanwhile(beat):
+            yield
+    finally:
         _screen.watched = False
         with _screen.lock:
             _screen.erase()
@@ -296,18 +305,13 @@ def working(what: str, first: float = 2.0, every: float = 10.0) -> Iterator[None
         finally:
             _screen.labels.remove(what)
         return
-    ended, began = threading.Event(), time.monotonic()
+    began = time.monotonic()
 
-    def report() -> None:
+    def report(ended: threading.Event) -> None:
         wait = first
         while not ended.wait(wait):
             log.info(f"{what}: {time.monotonic() - began:,.0f} s so far")
             wait = every
 
-    thread = threading.Thread(target=report, daemon=True)
-    thread.start()
-    try:
+    with _meanwhile(report):
         yield
-    finally:
-        ended.set()
-        thread.join()
