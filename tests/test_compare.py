@@ -216,7 +216,7 @@ def test_the_number_of_texts_that_would_decide_does_decide():
     rows = rng.choice([-1.0, 0.0, 1.0], (1, 400), p=[0.05, 0.9, 0.05])
     nothing = {"b": np.zeros((1, 1))}
     short = compare_accuracies("a", rows, nothing, 0.02)["b"]
-    assert short.verdict == "undecided" and f"{short.texts_needed:,} test texts" in short.sentence
+    assert short.verdict == "undecided" and f"{short.texts_needed:,} texts would decide" in short.sentence
     longer = np.tile(rows, -(-short.texts_needed // 400))[:, : short.texts_needed]
     assert compare_accuracies("a", longer, nothing, 0.02)["b"].verdict != "undecided"
     seeds = np.repeat([[0.3], [-0.3], [0.1]], 400, axis=1)  # seeds differ, texts do not

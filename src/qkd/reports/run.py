@@ -170,7 +170,7 @@ def teacher_conclusion(metrics: Metrics) -> str:
     if gain.verdict == "better" or (student and student.verdict == "better"):
         return gain.sentence
     if metrics.lines["teacher"].numbers.accuracy.value == 1:
-        return f"{gain.sentence} The teacher has no wrong answer; more or harder test texts would tell more."
+        return f"{gain.sentence} The teacher has no wrong answer; more or harder texts would tell more."
     return f"{gain.sentence} This teacher may have nothing to distill; use a stronger --teacher."
 
 
