@@ -181,8 +181,9 @@ def _student_before(config: Config, corpus: Corpus) -> Student | None:
         for section, key in KEPT:
             old, new = (getattr(getattr(each, section), key) for each in (of_student, config))
             if old != new:
+                known = "the default" if old is None else old
                 raise ConfigError(
-                    f"--{key.replace('_', '-')} is {new}, and the student in {config.data.continue_from} has {old}; "
+                    f"--{key.replace('_', '-')} is {new}, and the student in {config.data.continue_from} has {known}; "
                     "omit the option, or train a new student"
                 )
     before = Student.load(config.data.continue_from)
