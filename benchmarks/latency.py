@@ -3,7 +3,7 @@
     python benchmarks/latency.py RUN [RUN ...] [--texts 1000] [--transformer FOLDER]
 
 ``--transformer`` names a folder with a sentence transformer such as MiniLM. model2vec distills it, and SetFit
-fine-tunes it on one pair of each kind for a text; both must be installed (``model2vec[distill]``, ``setfit``).
+fine-tunes it on one pair of each kind for a text. Both must be installed (``model2vec[distill]``, ``setfit``).
 
 Every contender classifies the run's test texts, from the text on, in a process of its own with one thread. The cold
 start is the CPU time from starting Python to the first label.

@@ -77,7 +77,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "static:minilm": {"encoder": "static:minilm"},
     "static:minilm, --tune-encoder 1": {"encoder": "static:minilm", "tune": 1},
     "hashing": {"encoder": "hashing"},
-    # What is worth exporting without torch; `--unlabeled` also makes the tables of more texts.
+    # Encoders of exports without torch. `--unlabeled` also makes their tables of more texts.
     "static:minilm?dim=256": {"encoder": "static:minilm?dim=256"},
     "static:minilm+hashing": {"encoder": "static:minilm+hashing"},
     "logreg on static:minilm": {"encoder": "static:minilm", "logreg": True},
