@@ -1,6 +1,8 @@
 """The ONNX export passes the checker and answers in onnxruntime exactly as the student."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -47,6 +49,14 @@ def test_the_graph_gives_labels_and_expectation_values(static_student, tmp_path)
     assert np.allclose(rows, static_student.predict_proba([text]), atol=1e-5)
     assert np.allclose(values, static_student.classical().values(embedding), atol=1e-5)
     assert list(label) == static_student.predict([text]) and tuple(classes) == CLASSES
+
+
+def test_its_loader_is_a_program(static_student, some_texts, tmp_path):
+    folder = static_student.export(tmp_path / "out", "onnx", check=False).folder
+    command = [sys.executable, str(folder / "classify.py"), *some_texts[:3]]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == static_student.predict(some_texts[:3])
+    assert subprocess.run(command[:2], capture_output=True, text=True).stderr.startswith("usage: ")
 
 
 def test_int8_tables_are_integers_and_nearly_equal(static_student, some_texts, tmp_path):

@@ -8,6 +8,7 @@ from classify import predict, predict_proba
 import functools
 import os
 import pathlib
+import sys  # noqa: F401 - for the command line, which an export appends
 from collections.abc import Sequence
 
 import numpy as np
