@@ -160,6 +160,7 @@ def test_a_text_can_forge_no_line_and_a_dash_is_explained(bundle):
     done = qkd("predict", "good\nforged\t0.999\t\x1b[1A", "--run", str(bundle), check=True)
     assert done.stdout.count("\n") == 1 and r"good\nforged\t0.999\t\x1b[1A" in done.stdout
     assert "qkd predict -- TEXT" in qkd("predict", "-bad movie", "--run", str(bundle)).stderr
+    assert "-- TEXT" not in qkd("predict", "a", "--run", str(bundle), "--defer").stderr
     assert qkd("predict", "--run", str(bundle), "--", "-bad movie", check=True).stdout.endswith("\t-bad movie\n")
 
 

@@ -86,7 +86,7 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a malformed command line
             error.show()
-            if getattr(error, "option_name", None) and sys.argv[1:2] == ["predict"]:
+            if type(error).__name__ == "NoSuchOption" and sys.argv[1:2] == ["predict"]:
                 console.fail("write 'qkd predict -- TEXT' for a text that starts with '-'")
             sys.exit(error.exit_code)
         if type(error).__name__ == "Abort":
